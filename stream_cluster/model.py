@@ -117,5 +117,5 @@ Progress = Callable[[str, float], None]
 """Called with the name of a stage and the share of it that is done, in [0, 1]. May come from any thread."""
 
 
-def no_progress(stage: str, share: float) -> None:  # noqa: ARG001 - the signature is `Progress`
+def no_progress(stage: str, share: float) -> None:
     """A `Progress` that tells nobody."""

@@ -1,0 +1,58 @@
+# stream-cluster: `make` alone lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# More arguments for pytest: make test ARGS="-k forest -x"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo check test test-all bench bench-ingest lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## Make .venv with the locked dependencies and fetch Kafka's jars; nothing to do when nothing changed
+
+# HNSWLIB_NO_NATIVE: hnswlib comes as source, and would be built for this very CPU and fail on an older one.
+$(INSTALLED): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, found " \
+		+ sys.version.split()[0] + ": make PYTHON=/path/to/python3.11 setup")'
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	HNSWLIB_NO_NATIVE=1 $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m stream_cluster.sandbox --prepare \
+		|| echo "setup: goes on without a local Kafka; the line above says what tests and demo will use"
+	@touch $@
+
+demo: setup ## Start a broker and the service, stream generated events, run a task, show the archive
+	$(BIN)/python -m stream_cluster.sandbox.demo
+
+check: setup ## Lint, formatting, types, the direction of imports, and the tests that need no broker
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m pytest -q tests/unit tests/property $(ARGS)
+
+test: setup ## Every test but the slow ones, on a real broker
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: setup ## Every test
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: ## List the benchmarks
+	@awk -F ':.*## ' '/^bench-[a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+bench-ingest: setup ## Benchmark: events per second, latency and memory of the whole service on a real broker
+	$(BIN)/python -m benchmarks.ingest $(ARGS)
+
+lock: setup ## Write requirements.lock anew; versions change only where pyproject.toml asks for it
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra images --universal --generate-hashes \
+		--no-emit-index-url --no-header --quiet --output-file requirements.lock
+
+clean: ## Remove .venv, caches and build output; downloads in the user's cache stay
+	rm -rf $(VENV) build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,19 @@
+"""Settings: frozen structs (settings.py), loaded from file, environment and overrides (load.py, checks.py),
+
+and described for people from the same source (describe.py).
+"""
+
+from stream_cluster.config.describe import FieldDoc, FieldReport, describe, field_table
+from stream_cluster.config.load import LoadedSettings, load_settings, load_with_sources
+from stream_cluster.config.settings import Settings
+
+__all__ = [
+    "FieldDoc",
+    "FieldReport",
+    "LoadedSettings",
+    "Settings",
+    "describe",
+    "field_table",
+    "load_settings",
+    "load_with_sources",
+]

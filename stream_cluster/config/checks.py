@@ -1,0 +1,114 @@
+"""Checks of settings against each other; ranges of single fields stand in settings.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
+
+from stream_cluster.config.fields import fields
+from stream_cluster.config.settings import KafkaSettings, Settings
+from stream_cluster.errors import ConfigError
+
+
+def check(settings: Settings, sources: Mapping[str, str]) -> None:
+    """Raise one ConfigError that lists every contradiction and where its settings were given."""
+    problems = [
+        f"{_where(keys, sources)}: {problem}"
+        for part in (_topics, _servers, _sasl, _tls, _timing, _engine)
+        for keys, problem in part(settings)
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+Problem = tuple[tuple[str, ...], str]
+"""Dotted keys that contradict each other, and: found …, expected …"""
+
+
+def _where(keys: tuple[str, ...], sources: Mapping[str, str]) -> str:
+    return " and ".join(sources.get(key, f"{key} (default; {fields()[key].env})") for key in keys)
+
+
+def _topics(settings: Settings) -> Iterator[Problem]:
+    seen: dict[str, str] = {}
+    for name in ("events_topic", "tasks_topic", "results_topic", "dead_letter_topic"):
+        key, topic = f"kafka.{name}", getattr(settings.kafka, name)
+        if topic in {".", ".."}:
+            yield (key,), f"found {topic!r}, expected a legal topic name"
+        if topic in seen:
+            yield (seen[topic], key), f"found {topic!r} twice, expected four different topics"
+        seen.setdefault(topic, key)
+
+
+def _servers(settings: Settings) -> Iterator[Problem]:
+    for server in settings.kafka.bootstrap_servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        legal = port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65_535
+        if not (host and legal and "/" not in host):
+            yield ("kafka.bootstrap_servers",), f"found {server!r}, expected host:port"
+
+
+def _sasl(settings: Settings) -> Iterator[Problem]:
+    kafka = settings.kafka
+    if not kafka.security_protocol.startswith("SASL"):
+        if kafka.sasl_mechanism is not None:
+            found = f"found {kafka.sasl_mechanism} over {kafka.security_protocol}, expected SASL_*"
+            yield ("kafka.sasl_mechanism", "kafka.security_protocol"), found
+        return
+    if kafka.sasl_mechanism is None:
+        yield ("kafka.sasl_mechanism",), f"found none, expected one because of {kafka.security_protocol}"
+    elif kafka.sasl_mechanism == "OAUTHBEARER":
+        yield from _required(kafka, "oauth_token_url", "oauth_client_id", "oauth_client_secret")
+        url = urlsplit(kafka.oauth_token_url or "https://host")
+        if url.scheme not in {"http", "https"} or not url.netloc:
+            yield ("kafka.oauth_token_url",), f"found {kafka.oauth_token_url!r}, expected an http(s) URL"
+    else:
+        yield from _required(kafka, "sasl_username", "sasl_password")
+
+
+def _required(kafka: KafkaSettings, *names: str) -> Iterator[Problem]:
+    for name in names:
+        if not getattr(kafka, name):
+            yield (
+                (f"kafka.{name}",),
+                f"found none, expected one because of sasl_mechanism {kafka.sasl_mechanism}",
+            )
+
+
+def _tls(settings: Settings) -> Iterator[Problem]:
+    kafka = settings.kafka
+    if not kafka.security_protocol.endswith("SSL"):
+        for name in ("ssl_ca_file", "ssl_cert_file", "ssl_key_file", "ssl_key_password"):
+            if getattr(kafka, name) is not None:
+                found = f"found a file or password over {kafka.security_protocol}, expected SSL or SASL_SSL"
+                yield (f"kafka.{name}", "kafka.security_protocol"), found
+        return
+    for name in ("ssl_key_file", "ssl_key_password"):
+        if getattr(kafka, name) is not None and kafka.ssl_cert_file is None:
+            yield (
+                (f"kafka.{name}", "kafka.ssl_cert_file"),
+                "found a key without its certificate, expected both",
+            )
+
+
+def _timing(settings: Settings) -> Iterator[Problem]:
+    kafka, ingest = settings.kafka, settings.ingest
+    if kafka.heartbeat_interval_ms * 3 > kafka.session_timeout_ms:
+        found = f"found {kafka.heartbeat_interval_ms}, expected at most a third of {kafka.session_timeout_ms}"
+        yield ("kafka.heartbeat_interval_ms", "kafka.session_timeout_ms"), found
+    if kafka.max_partition_fetch_bytes > kafka.fetch_max_bytes:
+        found = f"found {kafka.max_partition_fetch_bytes}, expected at most {kafka.fetch_max_bytes}"
+        yield ("kafka.max_partition_fetch_bytes", "kafka.fetch_max_bytes"), found
+    if ingest.buffer_max_records < ingest.batch_max_records:
+        found = (
+            f"found {ingest.buffer_max_records}, expected at least one batch of {ingest.batch_max_records}"
+        )
+        yield ("ingest.buffer_max_records", "ingest.batch_max_records"), found
+
+
+def _engine(settings: Settings) -> Iterator[Problem]:
+    matching = settings.matching
+    if matching.hnsw_ef_construction < matching.hnsw_m:
+        # hnswlib would raise it silently.
+        found = f"found {matching.hnsw_ef_construction}, expected at least hnsw_m = {matching.hnsw_m}"
+        yield ("matching.hnsw_ef_construction", "matching.hnsw_m"), found

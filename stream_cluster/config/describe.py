@@ -1,0 +1,66 @@
+"""Settings described for people: the documentation table and what `check-config` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from stream_cluster.config.fields import fields
+from stream_cluster.config.settings import Settings
+
+MASK = "********"
+DEFAULT_SOURCE = "default"
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class FieldDoc:
+    """One row of the documentation table."""
+
+    key: str
+    env: str
+    expected: str
+    """Type and range in words."""
+    default: Any
+    description: str
+    secret: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FieldReport:
+    """One setting in force. `value` is masked when the setting is a secret and is set."""
+
+    key: str
+    value: Any
+    default: Any
+    source: str
+    """Where it was set, or `default`."""
+    description: str
+
+
+def field_table() -> list[FieldDoc]:
+    """Every setting in the order of the structs."""
+    return [
+        FieldDoc(field.key, field.env, field.expected, field.default, field.description, field.secret)
+        for field in fields().values()
+    ]
+
+
+def describe(settings: Settings, sources: Mapping[str, str] = _NONE) -> list[FieldReport]:
+    """Every setting in force, secrets masked. `sources` is that of `LoadedSettings`.
+
+    Without sources a value that differs from its default has the source `given`.
+    """
+    reports = []
+    for field in fields().values():
+        value: Any = settings
+        for name in field.key.split("."):
+            value = getattr(value, name)
+        fallback = DEFAULT_SOURCE if value == field.default else "given"
+        shown = MASK if field.secret and value is not None else value
+        reports.append(
+            FieldReport(field.key, shown, field.default, sources.get(field.key, fallback), field.description)
+        )
+    return reports

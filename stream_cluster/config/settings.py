@@ -1,0 +1,247 @@
+"""Every setting with its type, range, default and one-line description; the only place they are written.
+
+The description, range and default of a field make the documentation table, the messages of a bad value, and
+the output of `check-config`. A secret is marked in `Meta.extra` and is masked wherever settings are shown.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+SECRET = {"secret": True}
+MIB = 1024 * 1024
+
+
+class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all sections."""
+
+
+class KafkaSettings(_Section, frozen=True, kw_only=True):
+    """The connection to Kafka, its topics, and the client's limits."""
+
+    bootstrap_servers: Annotated[str, Meta(description="First brokers to ask, as host:port,host:port.")] = (
+        "localhost:9092"
+    )
+    client_id: Annotated[str, Meta(min_length=1, description="Name of this client in the brokers' logs.")] = (
+        "stream-cluster"
+    )
+    group_id: Annotated[
+        str, Meta(min_length=1, description="Consumer group whose members share the partitions.")
+    ] = "stream-cluster"
+    events_topic: Annotated[TopicName, Meta(description="Topic of objects with descriptors.")] = "events"
+    tasks_topic: Annotated[TopicName, Meta(description="Topic of task requests.")] = "clustering-tasks"
+    results_topic: Annotated[TopicName, Meta(description="Topic of task statuses.")] = "clustering-results"
+    dead_letter_topic: Annotated[TopicName, Meta(description="Topic of rejected records.")] = (
+        "events-dead-letter"
+    )
+    create_topics: Annotated[bool, Meta(description="Create absent topics at start.")] = False
+    partitions: Annotated[
+        int, Meta(ge=1, le=100_000, description="Partitions of a topic created at start.")
+    ] = 12
+    replication_factor: Annotated[
+        int, Meta(ge=1, le=100, description="Copies of a topic created at start.")
+    ] = 3
+    partitioner: Annotated[
+        Literal["murmur2", "crc32"],
+        Meta(
+            description="How producers map a key to a partition: murmur2 (Java, aiokafka) or "
+            "crc32 (librdkafka's `consistent`)."
+        ),
+    ] = "murmur2"
+    security_protocol: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
+        Meta(description="Encryption and authentication of the connection."),
+    ] = "PLAINTEXT"
+    sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None,
+        Meta(description="How to authenticate when security_protocol is SASL_*."),
+    ] = None
+    sasl_username: Annotated[str | None, Meta(description="User of PLAIN and SCRAM.")] = None
+    sasl_password: Annotated[
+        str | None, Meta(description="Password of PLAIN and SCRAM; prefer sasl_password_file.", extra=SECRET)
+    ] = None
+    sasl_password_file: Annotated[str | None, Meta(description="File whose content is sasl_password.")] = None
+    oauth_token_url: Annotated[
+        str | None, Meta(description="Token endpoint of the client-credentials grant, for OAUTHBEARER.")
+    ] = None
+    oauth_client_id: Annotated[str | None, Meta(description="Client id for OAUTHBEARER.")] = None
+    oauth_client_secret: Annotated[
+        str | None,
+        Meta(description="Client secret for OAUTHBEARER; prefer oauth_client_secret_file.", extra=SECRET),
+    ] = None
+    oauth_client_secret_file: Annotated[
+        str | None, Meta(description="File whose content is oauth_client_secret.")
+    ] = None
+    oauth_scope: Annotated[str | None, Meta(description="Scope to ask of the token endpoint.")] = None
+    ssl_ca_file: Annotated[
+        str | None, Meta(description="PEM file of the authorities to trust; the system's when absent.")
+    ] = None
+    ssl_cert_file: Annotated[str | None, Meta(description="PEM file of the client certificate.")] = None
+    ssl_key_file: Annotated[
+        str | None, Meta(description="PEM file of the client key, when not in ssl_cert_file.")
+    ] = None
+    ssl_key_password: Annotated[str | None, Meta(description="Password of the client key.", extra=SECRET)] = (
+        None
+    )
+    ssl_check_hostname: Annotated[
+        bool, Meta(description="Require the broker's certificate to carry its host name.")
+    ] = True
+    session_timeout_ms: Annotated[
+        int, Meta(ge=1_000, le=1_800_000, description="Silence after which the group gives a member up.")
+    ] = 45_000
+    heartbeat_interval_ms: Annotated[
+        int,
+        Meta(
+            ge=100,
+            le=600_000,
+            description="Pause between heartbeats; at most a third of the session timeout.",
+        ),
+    ] = 3_000
+    request_timeout_ms: Annotated[
+        int, Meta(ge=1_000, le=600_000, description="Wait for the answer to one request.")
+    ] = 40_000
+    fetch_max_bytes: Annotated[
+        int, Meta(ge=1_024, le=2**31 - 1, description="Most bytes of one fetch response.")
+    ] = 50 * MIB
+    max_partition_fetch_bytes: Annotated[
+        int, Meta(ge=1_024, le=2**31 - 1, description="Most bytes of one partition in a fetch response.")
+    ] = 4 * MIB
+    connect_timeout_s: Annotated[
+        float, Meta(gt=0, le=86_400, description="How long start-up waits for the first broker to answer.")
+    ] = 30.0
+    max_message_bytes: Annotated[
+        int, Meta(ge=1_024, le=2**30, description="A larger record value is rejected as too_large.")
+    ] = 10 * MIB
+
+
+class IngestSettings(_Section, frozen=True, kw_only=True):
+    """Micro-batching of objects, and how their descriptors are read."""
+
+    batch_max_records: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Most records of one micro-batch.")
+    ] = 1024
+    linger_ms: Annotated[
+        int, Meta(ge=0, le=60_000, description="How long a batch that is not full waits for more records.")
+    ] = 20
+    buffer_max_records: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="Waiting records of a partition above which it is paused.")
+    ] = 4096
+    uint8_offset: Annotated[
+        int, Meta(ge=0, le=255, description="Subtracted from each value of uint8 and sdk descriptors.")
+    ] = 128
+
+
+class DefaultThreshold(_Section, frozen=True, kw_only=True):
+    """Threshold of a task that names none, in the scale that tasks use."""
+
+    face: Annotated[float, Meta(ge=-1, le=1, description="Threshold of a face task that names none.")] = 0.55
+    body: Annotated[float, Meta(ge=-1, le=1, description="Threshold of a body task that names none.")] = 0.55
+
+
+class MatchingSettings(_Section, frozen=True, kw_only=True):
+    """Which links are found and kept."""
+
+    engine: Annotated[
+        Literal["auto", "exact", "hnsw"],
+        Meta(description="Matcher of a space; auto is exact until the space holds hnsw_after objects."),
+    ] = "auto"
+    floor: Annotated[
+        float,
+        Meta(
+            ge=-1,
+            lt=1,
+            description="Cosine; links at or below it are not kept. Lower thresholds are matched again.",
+        ),
+    ] = 0.45
+    default_threshold: DefaultThreshold = DefaultThreshold()
+    hnsw_after: Annotated[int, Meta(ge=1, description="Objects of a space above which auto uses hnsw.")] = (
+        200_000
+    )
+    hnsw_m: Annotated[int, Meta(ge=2, le=128, description="Links per node of the HNSW graph.")] = 16
+    hnsw_ef_construction: Annotated[
+        int, Meta(ge=2, le=10_000, description="Candidates kept while a node is inserted.")
+    ] = 200
+    hnsw_ef_search: Annotated[
+        int, Meta(ge=1, le=100_000, description="Least candidates kept in a search.")
+    ] = 64
+    recall_sample_share: Annotated[
+        float,
+        Meta(ge=0, le=1, description="Share of new objects of HNSW spaces that are matched exactly too."),
+    ] = 0.01
+    threads: Annotated[int, Meta(ge=0, le=1024, description="Threads of the matchers; 0 uses all cores.")] = 0
+
+
+class StateSettings(_Section, frozen=True, kw_only=True):
+    """The durable state."""
+
+    directory: Annotated[
+        str, Meta(min_length=1, description="Directory of the databases; one process at a time.")
+    ] = "./state"
+    synchronous: Annotated[
+        Literal["full", "normal"],
+        Meta(description="full survives a power cut; normal may lose the last batches, never consistency."),
+    ] = "full"
+    page_cache_mb: Annotated[
+        int, Meta(ge=1, le=65_536, description="SQLite's page cache per database, in MiB.")
+    ] = 16
+
+
+class TaskSettings(_Section, frozen=True, kw_only=True):
+    """How tasks run."""
+
+    concurrency: Annotated[int, Meta(ge=1, le=256, description="Tasks that run at the same time.")] = 1
+    progress_interval_s: Annotated[
+        float, Meta(gt=0, le=3_600, description="Least pause between two progress messages of a task.")
+    ] = 1.0
+    default_deadline_s: Annotated[
+        float, Meta(gt=0, le=31_536_000, description="Deadline of a task that names none.")
+    ] = 3600.0
+
+
+class ResultSettings(_Section, frozen=True, kw_only=True):
+    """Where archives go."""
+
+    directory: Annotated[str, Meta(min_length=1, description="Directory of the result archives.")] = (
+        "./results"
+    )
+
+
+class HttpSettings(_Section, frozen=True, kw_only=True):
+    """Health and metrics."""
+
+    host: Annotated[str, Meta(min_length=1, description="Address to listen on.")] = "0.0.0.0"  # noqa: S104 - a container's probes come from outside
+    port: Annotated[int, Meta(ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")] = 8080
+    live_stall_s: Annotated[
+        float,
+        Meta(gt=0, le=86_400, description="Standstill of the loop or the engine after which /livez fails."),
+    ] = 60.0
+    ready_max_lag_records: Annotated[
+        int, Meta(ge=0, description="Most records behind the log's end at which /readyz succeeds.")
+    ] = 10_000
+
+
+class LogSettings(_Section, frozen=True, kw_only=True):
+    """Log lines."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least severity that is written.")
+    ] = "info"
+    format: Annotated[
+        Literal["json", "text"], Meta(description="One JSON object a line, or text for people.")
+    ] = "json"
+
+
+class Settings(_Section, frozen=True, kw_only=True):
+    """All settings of one process. Built by `load_settings`, which also checks fields against each other."""
+
+    kafka: KafkaSettings = KafkaSettings()
+    ingest: IngestSettings = IngestSettings()
+    matching: MatchingSettings = MatchingSettings()
+    state: StateSettings = StateSettings()
+    tasks: TaskSettings = TaskSettings()
+    results: ResultSettings = ResultSettings()
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()

@@ -1,0 +1,58 @@
+"""A graph that is built in a background thread while exact matching goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from stream_cluster.matching.hnsw import HnswMatcher
+
+
+class IndexBuild:
+    """Runs `make` in a thread; whoever started it asks for the result when `done`.
+
+    Until then the thread alone touches the matcher that it makes.
+    """
+
+    def __init__(self, make: Callable[[Callable[[], bool]], HnswMatcher]) -> None:
+        """Start. `make` is given a function that says when to stop early, and returns the matcher."""
+        self._make = make
+        self._stop = threading.Event()
+        self._matcher: HnswMatcher | None = None
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="hnsw-build", daemon=True)
+        self._thread.start()
+
+    @property
+    def done(self) -> bool:
+        """True once `result` does not wait."""
+        return not self._thread.is_alive()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for the end; False if it did not come in time."""
+        self._thread.join(timeout_s)
+        return self.done
+
+    def stop(self) -> None:
+        """Ask the thread to end, and wait for it: at most as long as one chunk of rows takes."""
+        self._stop.set()
+        self._thread.join()
+
+    def result(self) -> HnswMatcher:
+        """The matcher that was made.
+
+        Raises:
+            Exception: whatever the build ended with.
+        """
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        assert self._matcher is not None, "the thread ends with a matcher or an error"
+        return self._matcher
+
+    def _run(self) -> None:
+        try:
+            self._matcher = self._make(self._stop.is_set)
+        except Exception as error:
+            # Also MemoryError: the build is optional, its failure is handed to whoever asks.
+            self._error = error

@@ -1,0 +1,242 @@
+"""The service: one process that owns some partitions of the events topic."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from stream_cluster import __version__
+from stream_cluster.config import Settings
+from stream_cluster.errors import ConfigError, StreamClusterError
+from stream_cluster.messages import partition_for
+from stream_cluster.service.assignment import Assignment
+from stream_cluster.service.dead_letters import DeadLetters
+from stream_cluster.service.http import HttpServer
+from stream_cluster.service.ingest import IngestContext
+from stream_cluster.service.kafka import (
+    ensure_topics,
+    make_consumer,
+    make_producer,
+    partition_count,
+    start_client,
+)
+from stream_cluster.service.logs import configure_logs, get_logger
+from stream_cluster.service.metrics import Metrics
+from stream_cluster.service.statuses import Statuses
+from stream_cluster.service.task_reader import TaskReader
+from stream_cluster.service.tasks import Tasks
+from stream_cluster.state.batch import Outcome
+from stream_cluster.state.lock import DirectoryLock
+
+_log = get_logger(__name__)
+_BEAT_S = 1.0
+
+
+class Service:
+    """Wires the parts together and lives until `stop` or a fatal error."""
+
+    def __init__(
+        self, settings: Settings, *, on_commit: Callable[[int, Outcome], None] | None = None
+    ) -> None:
+        """`on_commit` is told of each committed micro-batch, for measurements."""
+        self.settings = settings
+        self.metrics = Metrics()
+        self._on_commit = on_commit
+        self._stop = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._beat = time.monotonic()
+        self._assignment: Assignment | None = None
+        self.http = HttpServer(
+            settings.http, self.metrics.registry, self.live_problems, self.ready_problems, self._refresh
+        )
+
+    def stop(self) -> None:
+        """Ask the service to end: finish the batches under way, then leave."""
+        self._stop.set()
+
+    def fail(self, error: BaseException) -> None:
+        """End the service because of an error that it cannot live with."""
+        if self._failure is None:
+            self._failure = error
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Run until `stop`.
+
+        Raises:
+            StreamClusterError: what ended the service, when it was not asked to stop.
+        """
+        settings = self.settings
+        lock = DirectoryLock(Path(settings.state.directory))
+        engine = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="engine")
+        task_threads = ThreadPoolExecutor(settings.tasks.concurrency, thread_name_prefix="task")
+        clients: list[AIOKafkaConsumer | AIOKafkaProducer] = []
+        try:
+            await self.http.start()
+            _log.info("service_starting", version=__version__, http_port=self.http.port)
+            await self._until_stopped(self._work(engine, task_threads, clients))
+        finally:
+            for client in reversed(clients):
+                await client.stop()
+            await self.http.stop()
+            task_threads.shutdown(wait=False, cancel_futures=True)
+            engine.shutdown(wait=True)
+            lock.release()
+        if self._failure is not None:
+            raise self._failure
+        _log.info("service_stopped")
+
+    async def _until_stopped(self, work: Coroutine[None, None, None]) -> None:
+        """Run the work; when asked to stop while it still starts up, cancel it."""
+        task = asyncio.create_task(work)
+        stopped = asyncio.create_task(self._stop.wait())
+        await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not task.done() and self._assignment is None:
+            task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            if not self._stop.is_set():
+                raise
+
+    async def _work(
+        self,
+        engine: ThreadPoolExecutor,
+        task_threads: ThreadPoolExecutor,
+        clients: list[AIOKafkaConsumer | AIOKafkaProducer],
+    ) -> None:
+        settings, kafka = self.settings, self.settings.kafka
+        await ensure_topics(
+            settings,
+            [kafka.events_topic, kafka.tasks_topic, kafka.results_topic, kafka.dead_letter_topic],
+        )
+        producer = await start_client(make_producer(kafka), kafka)
+        clients.append(producer)
+        task_consumer = await start_client(make_consumer(kafka, group=False), kafka)
+        clients.append(task_consumer)
+        consumer = make_consumer(kafka, group=True)
+        partitions = await partition_count(producer, kafka.events_topic, kafka.connect_timeout_s)
+        task_partitions = await partition_count(producer, kafka.tasks_topic, kafka.connect_timeout_s)
+
+        def partition_of(account_id: str) -> int:
+            return partition_for(account_id, partitions, kafka.partitioner)
+
+        async def end_of(partition: int) -> int:
+            topic_partition = TopicPartition(kafka.events_topic, partition)
+            return int((await consumer.end_offsets([topic_partition]))[topic_partition])
+
+        context = IngestContext(
+            settings.ingest,
+            engine,
+            DeadLetters(producer, kafka.dead_letter_topic, self.metrics),
+            self.metrics,
+            self._on_commit,
+        )
+        tasks = Tasks(settings, Statuses(producer, kafka.results_topic), self.metrics, task_threads)
+        assignment = Assignment(
+            settings,
+            consumer,
+            context,
+            tasks,
+            partitions=partitions,
+            partition_of=partition_of,
+            fail=self.fail,
+        )
+        reader = TaskReader(
+            task_consumer,
+            [TopicPartition(kafka.tasks_topic, number) for number in range(task_partitions)],
+            assignment.runners,
+            partition_of=partition_of,
+            end_of=end_of,
+            tasks=tasks,
+        )
+        await reader.start()
+        assignment.attach_tasks = reader.attach
+        await assignment.subscribe()
+        await start_client(consumer, kafka)
+        clients.append(consumer)
+        self._assignment = assignment
+        await self._serve(assignment, reader, tasks)
+
+    async def _serve(self, assignment: Assignment, reader: TaskReader, tasks: Tasks) -> None:
+        loops = [
+            asyncio.create_task(assignment.consume(), name="consume"),
+            asyncio.create_task(reader.run(), name="read-tasks"),
+            asyncio.create_task(self._keep_beating(), name="beat"),
+        ]
+        stopped = asyncio.create_task(self._stop.wait())
+        done, _ = await asyncio.wait([*loops, stopped], return_when=asyncio.FIRST_COMPLETED)
+        for loop in done - {stopped}:
+            self.fail(loop.exception() or StreamClusterError(f"{loop.get_name()} ended"))
+        _log.info("service_stopping")
+        # No more records and tasks; then the tasks under way, which a later process starts again; then
+        # each partition finishes its batch.
+        for loop in loops:
+            loop.cancel()
+        stopped.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        await tasks.abandon()
+        await assignment.close()
+
+    async def _keep_beating(self) -> None:
+        while True:
+            self._beat = time.monotonic()
+            await asyncio.sleep(_BEAT_S)
+
+    # -- health ----------------------------------------------------------------------------------------
+
+    def live_problems(self) -> list[str]:
+        """Why the process should be restarted: the loop or a partition's engine stands still."""
+        stall_s = self.settings.http.live_stall_s
+        problems = []
+        if self._assignment is not None:
+            silence_s = time.monotonic() - self._beat
+            if silence_s > stall_s:
+                problems.append(f"the event loop has stood still for {silence_s:.0f} s")
+            problems += self._assignment.stalled(stall_s)
+        return problems
+
+    def ready_problems(self) -> list[str]:
+        """Why the worker is not up to date."""
+        if self._assignment is None:
+            return ["connecting to Kafka"]
+        return self._assignment.unready(self.settings.http.ready_max_lag_records)
+
+    def _refresh(self) -> None:
+        """Bring the gauges up to date."""
+        self.metrics.ready.set(not self.ready_problems())
+        if self._assignment is not None:
+            self._assignment.refresh_metrics()
+
+
+async def _run_until_signal(settings: Settings) -> None:
+    service = Service(settings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, service.stop)
+    await service.run()
+
+
+def run_service(settings: Settings) -> int:
+    """Run the service until SIGTERM or SIGINT. Returns the exit status.
+
+    Raises:
+        StreamClusterError: what ended the service.
+    """
+    configure_logs(settings.log)
+    try:
+        asyncio.run(_run_until_signal(settings))
+    except StreamClusterError as error:
+        _log.error("service_failed", kind=type(error).__name__, error=str(error))
+        raise
+    except OSError as error:
+        raise ConfigError(str(error)) from error
+    return 0

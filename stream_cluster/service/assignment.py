@@ -1,0 +1,324 @@
+"""The partitions that this worker owns: opened, fed, paused and closed as the consumer group decides."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from stream_cluster.config import Settings
+from stream_cluster.errors import LogGap
+from stream_cluster.matching import SpaceMatcher
+from stream_cluster.messages import DecodeRules
+from stream_cluster.service.ingest import IngestContext, PartitionRunner
+from stream_cluster.service.kafka import RebalanceListener
+from stream_cluster.service.logs import get_logger
+from stream_cluster.service.tasks import Tasks
+from stream_cluster.state.database import database_path
+from stream_cluster.state.partition import Partition, PartitionIdentity
+
+_log = get_logger(__name__)
+_POLL_MS = 200
+_COMMIT_S = 2.0
+# Records fetched and not applied yet are bounded by bytes too: a few large messages must not fill memory.
+_BUFFER_MAX_BYTES = 64 * 1024 * 1024
+
+
+class Assignment:
+    """Follows the consumer group."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        consumer: AIOKafkaConsumer,
+        context: IngestContext,
+        tasks: Tasks,
+        *,
+        partitions: int,
+        partition_of: Callable[[str], int],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        """`partitions` of the events topic; `fail` is told of errors that the service cannot live with."""
+        self.runners: dict[int, PartitionRunner] = {}
+        """By partition number; only those that are open."""
+        self.attach_tasks: Callable[[PartitionRunner], Awaitable[None]] | None = None
+        self._settings = settings
+        self._topic = settings.kafka.events_topic
+        self._consumer = consumer
+        self._context = context
+        self._tasks = tasks
+        self._partitions = partitions
+        self._partition_of = partition_of
+        self._fail = fail
+        self._assigned: set[TopicPartition] | None = None
+        self._opening: dict[TopicPartition, asyncio.Task[None]] = {}
+        self._paused: set[TopicPartition] = set()
+        self._caught_up: set[int] = set()
+
+    # -- rebalances ------------------------------------------------------------------------------------
+
+    async def subscribe(self) -> None:
+        """Join the group when the consumer starts."""
+        listener = RebalanceListener(self._on_assigned, self._on_revoked, self._fail)
+        self._consumer.subscribe([self._topic], listener=listener)
+
+    async def _on_revoked(self, revoked: set[TopicPartition]) -> None:
+        # A partition that comes back is not loaded again, so nothing is closed before the new assignment
+        # is known; until then its records are not taken in.
+        for partition in revoked:
+            if partition.partition in self.runners:
+                self.runners[partition.partition].drop_buffer()
+
+    async def _on_assigned(self, assigned: set[TopicPartition]) -> None:
+        self._context.metrics.rebalances.inc()
+        self._context.metrics.partitions.set(len(assigned))
+        _log.info("partitions_assigned", partitions=sorted(tp.partition for tp in assigned))
+        self._assigned = set(assigned)
+        # Nothing is fetched for a partition before its state says from where. The offset given here is never
+        # fetched; it keeps the consumer from asking the group for one that may not exist.
+        self._consumer.pause(*assigned)
+        for partition in assigned:
+            self._consumer.seek(partition, 0)
+        self._paused = set(assigned)
+        for partition in list(self._opening):
+            if partition not in assigned:
+                await self._cancel_opening(partition)
+        for number in list(self.runners):
+            if TopicPartition(self._topic, number) not in assigned:
+                await self._close(number)
+        for partition in assigned:
+            if partition.partition in self.runners:
+                self._rewind(partition)
+            elif partition not in self._opening:
+                self._opening[partition] = asyncio.create_task(self._open(partition))
+
+    async def _open(self, partition: TopicPartition) -> None:
+        """Load a partition's state beside the heartbeats, then begin to read where it ended."""
+        began = time.monotonic()
+        state: Partition | None = None
+        try:
+            state = await asyncio.get_running_loop().run_in_executor(
+                self._context.engine, self._load, partition.partition
+            )
+            state.next_offset = await self._first_offset(partition, state)
+            runner = PartitionRunner(state, self._context, self._fail)
+            state = None
+            self.runners[partition.partition] = runner
+            assert self.attach_tasks is not None
+            await self.attach_tasks(runner)
+            self._rewind(partition)
+            await self._tasks.resume(runner)
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._opening.pop(partition, None)
+            if state is not None:
+                state.close()
+        _log.info(
+            "partition_opened",
+            partition=partition.partition,
+            next_offset=self.runners[partition.partition].next_offset
+            if partition.partition in self.runners
+            else None,
+            seconds=round(time.monotonic() - began, 3),
+        )
+
+    def _load(self, number: int) -> Partition:
+        settings = self._settings
+        directory = Path(settings.state.directory)
+
+        def new_matcher(dim: int, space_id: int) -> SpaceMatcher:
+            cache = directory / f"partition-{number}-space-{space_id}.hnsw"
+            return SpaceMatcher(dim, settings.matching, cache, notify=_notifier(number, space_id))
+
+        return Partition(
+            database_path(directory, number),
+            PartitionIdentity(self._topic, number, self._partitions, settings.kafka.partitioner),
+            DecodeRules(
+                partition_of=self._partition_of,
+                max_message_bytes=settings.kafka.max_message_bytes,
+                uint8_offset=settings.ingest.uint8_offset,
+            ),
+            new_matcher,
+            settings.matching.floor,
+            synchronous=settings.state.synchronous,
+            page_cache_mb=settings.state.page_cache_mb,
+            background=self._context.engine,
+        )
+
+    async def _first_offset(self, partition: TopicPartition, state: Partition) -> int:
+        """Where to read from: the state's next_offset, which the log must still have.
+
+        Raises:
+            LogGap: records that the state needs are gone, or the topic is a new one.
+        """
+        begin = (await self._consumer.beginning_offsets([partition]))[partition]
+        end = (await self._consumer.end_offsets([partition]))[partition]
+        stored = state.stored_offset(self._topic, partition.partition)
+        if stored is None:
+            return int(begin)
+        if stored < begin:
+            raise LogGap(
+                f"topic {self._topic} partition {partition.partition}: the state needs offset {stored} next, "
+                f"but the log begins at {begin}; {begin - stored} records are gone"
+            )
+        if stored > end:
+            raise LogGap(
+                f"topic {self._topic} partition {partition.partition}: the state has applied offsets below "
+                f"{stored}, but the log ends at {end}; the topic was recreated or truncated"
+            )
+        return stored
+
+    def _rewind(self, partition: TopicPartition) -> None:
+        """Read on from what has been applied."""
+        runner = self.runners[partition.partition]
+        runner.drop_buffer()
+        self._consumer.seek(partition, runner.next_offset)
+        self._consumer.resume(partition)
+        self._paused.discard(partition)
+
+    async def _close(self, number: int) -> None:
+        runner = self.runners.pop(number)
+        self._caught_up.discard(number)
+        await self._tasks.abandon(runner)
+        await runner.stop()
+        _log.info("partition_closed", partition=number, next_offset=runner.next_offset)
+
+    async def _cancel_opening(self, partition: TopicPartition) -> None:
+        # Loading in a thread cannot be interrupted; it is closed as soon as it is there.
+        if (opening := self._opening.get(partition)) is not None:
+            await asyncio.gather(opening, return_exceptions=True)
+        if partition.partition in self.runners:
+            await self._close(partition.partition)
+
+    async def close(self) -> None:
+        """Finish the batches under way and close every partition; tell Kafka how far we came."""
+        for partition in list(self._opening):
+            await self._cancel_opening(partition)
+        offsets = {}
+        for number, runner in list(self.runners.items()):
+            await self._close(number)
+            offsets[TopicPartition(self._topic, number)] = runner.next_offset
+        await self._commit(offsets)
+
+    # -- records ---------------------------------------------------------------------------------------
+
+    async def consume(self) -> None:
+        """Fetch and feed until cancelled.
+
+        Raises:
+            LogGap: the log no longer has what comes next.
+        """
+        committed_at = time.monotonic()
+        while True:
+            try:
+                fetched = await self._consumer.getmany(
+                    timeout_ms=_POLL_MS, max_records=self._settings.ingest.batch_max_records
+                )
+            except OffsetOutOfRangeError as error:
+                raise LogGap(f"topic {self._topic}: the log no longer has offset {error.args[0]}") from error
+            for partition, records in fetched.items():
+                runner = self.runners.get(partition.partition)
+                if runner is not None and partition not in self._opening:
+                    runner.feed(records, records[-1].offset + 1)
+            await self._follow_positions()
+            self._apply_backpressure()
+            if time.monotonic() - committed_at > _COMMIT_S:
+                committed_at = time.monotonic()
+                await self._commit(
+                    {TopicPartition(self._topic, n): r.next_offset for n, r in self.runners.items()}
+                )
+
+    async def _follow_positions(self) -> None:
+        """Notice offsets that hold no record for us, such as transaction markers."""
+        for number, runner in self.runners.items():
+            partition = TopicPartition(self._topic, number)
+            if runner.waits_at_barrier and partition not in self._paused and partition not in self._opening:
+                with contextlib.suppress(KafkaError):
+                    runner.feed([], await self._consumer.position(partition))
+
+    def _apply_backpressure(self) -> None:
+        """Pause partitions whose engine is behind; resume them when half of the backlog is done."""
+        limit = self._settings.ingest.buffer_max_records
+        too_many_bytes = sum(runner.buffered_bytes for runner in self.runners.values()) > _BUFFER_MAX_BYTES
+        for number, runner in self.runners.items():
+            partition = TopicPartition(self._topic, number)
+            if partition in self._opening or self._assigned is None or partition not in self._assigned:
+                continue
+            if partition in self._paused:
+                if runner.buffered_records <= limit // 2 and not (too_many_bytes and runner.buffered_bytes):
+                    self._consumer.resume(partition)
+                    self._paused.discard(partition)
+            elif runner.buffered_records >= limit or (too_many_bytes and runner.buffered_bytes):
+                self._consumer.pause(partition)
+                self._paused.add(partition)
+        self._context.metrics.paused.set(len(self._paused - set(self._opening)))
+
+    async def _commit(self, offsets: dict[TopicPartition, int]) -> None:
+        """Tell Kafka's group how far we are, for lag monitors only: the state has the truth."""
+        if offsets:
+            with contextlib.suppress(KafkaError):
+                await self._consumer.commit(offsets)
+
+    # -- health ----------------------------------------------------------------------------------------
+
+    def stalled(self, stall_s: float) -> list[str]:
+        """Partitions whose present batch takes longer than it should."""
+        now = time.monotonic()
+        return [
+            f"partition {number}: a batch has been under way for {now - runner.busy_since:.0f} s"
+            for number, runner in self.runners.items()
+            if runner.busy_since is not None and now - runner.busy_since > stall_s
+        ]
+
+    def unready(self, max_lag_records: int) -> list[str]:
+        """What keeps this worker from being up to date."""
+        if self._assigned is None:
+            return ["joining the consumer group"]
+        problems = [f"partition {tp.partition}: loading" for tp in self._opening]
+        for number in self.runners:
+            lag = self.lag_records(number)
+            if lag is None:
+                problems.append(f"partition {number}: reading has not begun")
+            elif lag > max_lag_records:
+                problems.append(f"partition {number}: {lag} records behind, {max_lag_records} allowed")
+        return problems
+
+    def lag_records(self, number: int) -> int | None:
+        """Records between next_offset and the end of the log; None before the first fetch."""
+        end = self._consumer.highwater(TopicPartition(self._topic, number))
+        return None if end is None else max(0, end - self.runners[number].next_offset)
+
+    def refresh_metrics(self) -> None:
+        """Bring gauges up to date that are made from the present state."""
+        metrics = self._context.metrics
+        rows: Counter[str] = Counter()
+        nbytes: Counter[str] = Counter()
+        engines: Counter[str] = Counter()
+        for number, runner in self.runners.items():
+            lag = self.lag_records(number)
+            if lag is not None:
+                metrics.lag_records.labels(str(number)).set(lag)
+            for space in runner.partition.spaces():
+                rows[space.key.descriptor_type] += space.next_row
+                engines[space.matcher.engine if space.matcher else "not loaded"] += 1
+                nbytes[space.key.descriptor_type] += space.matcher.nbytes if space.matcher else 0
+        for descriptor_type in ("face", "body"):
+            metrics.rows.labels(descriptor_type).set(rows[descriptor_type])
+            metrics.matcher_bytes.labels(descriptor_type).set(nbytes[descriptor_type])
+        for engine in ("exact", "hnsw", "not loaded"):
+            metrics.spaces.labels(engine).set(engines[engine])
+
+
+def _notifier(number: int, space_id: int) -> Callable[[str, object], None]:
+    def notify(event: str, fields: object) -> None:
+        assert isinstance(fields, dict)
+        _log.info(event, partition=number, space_id=space_id, **fields)
+
+    return notify

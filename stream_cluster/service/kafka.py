@@ -1,0 +1,241 @@
+"""Kafka clients made from the settings, and the topics they need."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
+
+import aiohttp
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.abc import AbstractTokenProvider, ConsumerRebalanceListener
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    NodeNotReadyError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+
+from stream_cluster.config import Settings
+from stream_cluster.config.settings import KafkaSettings
+from stream_cluster.errors import BrokerUnavailable, ConfigError
+from stream_cluster.service.logs import get_logger
+
+_T = TypeVar("_T")
+_RETRY_S = 0.5
+_log = get_logger(__name__)
+
+
+class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka has no types
+    """OAUTHBEARER tokens by the client-credentials grant (RFC 6749, section 4.4), renewed before they end."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        """`settings` name the token endpoint, the client and its secret."""
+        self._settings = settings
+        self._token = ""
+        self._renew_at = 0.0
+
+    async def token(self) -> str:
+        """A token that is valid for at least half of its life time."""
+        if time.monotonic() >= self._renew_at:
+            await self._renew()
+        return self._token
+
+    async def _renew(self) -> None:
+        form = {"grant_type": "client_credentials"}
+        if self._settings.oauth_scope:
+            form["scope"] = self._settings.oauth_scope
+        auth = aiohttp.BasicAuth(
+            self._settings.oauth_client_id or "", self._settings.oauth_client_secret or ""
+        )
+        url = self._settings.oauth_token_url or ""
+        timeout = aiohttp.ClientTimeout(total=self._settings.request_timeout_ms / 1000)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.post(url, data=form, auth=auth) as response,
+            ):
+                response.raise_for_status()
+                answer = await response.json()
+                self._token = str(answer["access_token"])
+        except (aiohttp.ClientError, TimeoutError, KeyError, ValueError) as error:
+            raise BrokerUnavailable(f"kafka.oauth_token_url {url}: no token ({error!r})") from error
+        self._renew_at = time.monotonic() + float(answer.get("expires_in", 300)) / 2
+
+
+def connection_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Keyword arguments that every aiokafka client takes.
+
+    Raises:
+        ConfigError: a certificate or key file cannot be read.
+    """
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap_servers,
+        "client_id": settings.client_id,
+        "request_timeout_ms": settings.request_timeout_ms,
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.security_protocol in ("SSL", "SASL_SSL"):
+        options["ssl_context"] = _ssl_context(settings)
+    if settings.security_protocol.startswith("SASL"):
+        options["sasl_mechanism"] = settings.sasl_mechanism
+        if settings.sasl_mechanism == "OAUTHBEARER":
+            options["sasl_oauth_token_provider"] = ClientCredentials(settings)
+        else:
+            options["sasl_plain_username"] = settings.sasl_username
+            options["sasl_plain_password"] = settings.sasl_password
+    return options
+
+
+def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.ssl_ca_file)
+        context.check_hostname = settings.ssl_check_hostname
+        if settings.ssl_cert_file:
+            context.load_cert_chain(
+                settings.ssl_cert_file, settings.ssl_key_file, password=settings.ssl_key_password
+            )
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"kafka.ssl_ca_file, ssl_cert_file or ssl_key_file cannot be used: {error}"
+        ) from error
+    return context
+
+
+async def start_client(client: _T, settings: KafkaSettings) -> _T:
+    """Start an aiokafka client, trying again until `connect_timeout_s` has passed.
+
+    Raises:
+        BrokerUnavailable: no broker answered in that time.
+    """
+    deadline = time.monotonic() + settings.connect_timeout_s
+    told = False
+    while True:
+        try:
+            await client.start()  # type: ignore[attr-defined]
+        except (KafkaConnectionError, NodeNotReadyError, OSError) as error:
+            if time.monotonic() >= deadline:
+                await client.stop()  # type: ignore[attr-defined]
+                raise BrokerUnavailable(
+                    f"kafka.bootstrap_servers {settings.bootstrap_servers}: no broker answered within "
+                    f"{settings.connect_timeout_s:g} s ({error})"
+                ) from error
+            if not told:
+                _log.warning(
+                    "broker_unavailable", bootstrap_servers=settings.bootstrap_servers, retrying=True
+                )
+                told = True
+            await asyncio.sleep(_RETRY_S)
+        else:
+            return client
+
+
+def make_consumer(settings: KafkaSettings, *, group: bool, **overrides: Any) -> AIOKafkaConsumer:
+    """A consumer that never commits by itself: member of the group, or on its own."""
+    options: dict[str, Any] = {
+        **connection_options(settings),
+        "group_id": settings.group_id if group else None,
+        "enable_auto_commit": False,
+        # Positions come from the state; a position that the log no longer has must be an error.
+        "auto_offset_reset": "none" if group else "earliest",
+        "fetch_max_bytes": settings.fetch_max_bytes,
+        "max_partition_fetch_bytes": settings.max_partition_fetch_bytes,
+        "session_timeout_ms": settings.session_timeout_ms,
+        "heartbeat_interval_ms": settings.heartbeat_interval_ms,
+        "isolation_level": "read_committed",
+    }
+    return AIOKafkaConsumer(**{**options, **overrides})
+
+
+def make_producer(settings: KafkaSettings) -> AIOKafkaProducer:
+    """A producer whose acknowledged records are on all in-sync replicas, once each."""
+    return AIOKafkaProducer(
+        **connection_options(settings),
+        acks="all",
+        enable_idempotence=True,
+        # A dead letter is its original and some headers, so room is left above the largest original.
+        max_request_size=settings.max_message_bytes + 64 * 1024,
+    )
+
+
+async def ensure_topics(settings: Settings, topics: Iterable[str]) -> None:
+    """Check that topics exist; create absent ones when `kafka.create_topics` is set.
+
+    Raises:
+        ConfigError: a topic is absent and may not be, or cannot be, created.
+        BrokerUnavailable: no broker answered.
+    """
+    kafka = settings.kafka
+    admin = await start_client(AIOKafkaAdminClient(**connection_options(kafka)), kafka)
+    try:
+        absent = sorted(set(topics) - set(await admin.list_topics()))
+        if absent and not kafka.create_topics:
+            raise ConfigError(
+                f"topic {', '.join(absent)} does not exist on {kafka.bootstrap_servers}; "
+                "create it, or set kafka.create_topics = true"
+            )
+        if absent:
+            wanted = [NewTopic(name, kafka.partitions, kafka.replication_factor) for name in absent]
+            answer = await admin.create_topics(wanted)
+            for name, code, *detail in answer.topic_errors:
+                error = for_code(code)
+                if code and error is not TopicAlreadyExistsError:  # another worker may have been faster
+                    text = next((part for part in detail if part), "") or error.description
+                    raise ConfigError(f"topic {name} cannot be created: {text}")
+            _log.info("topics_created", topics=absent, partitions=kafka.partitions)
+    except KafkaError as error:
+        raise BrokerUnavailable(f"cannot list or create topics: {error}") from error
+    finally:
+        await admin.close()
+
+
+async def partition_count(producer: AIOKafkaProducer, topic: str, timeout_s: float) -> int:
+    """Number of partitions of a topic; waits for metadata of a topic that was just created.
+
+    Raises:
+        ConfigError: the topic does not exist.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        with contextlib.suppress(UnknownTopicOrPartitionError, KafkaTimeoutError):
+            if partitions := await producer.partitions_for(topic):
+                return len(partitions)
+        if time.monotonic() > deadline:
+            raise ConfigError(f"topic {topic} does not exist")
+        await asyncio.sleep(0.1)
+
+
+class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """Hands rebalances on. aiokafka logs and swallows what a listener raises, so `fail` is told of it."""
+
+    def __init__(
+        self,
+        assigned: Callable[[set[TopicPartition]], Awaitable[None]],
+        revoked: Callable[[set[TopicPartition]], Awaitable[None]],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self._assigned = assigned
+        self._revoked = revoked
+        self._fail = fail
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """After a rebalance: the partitions that are ours now."""
+        await self._guard(self._assigned(assigned))
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        """Before a rebalance: the partitions that were ours."""
+        await self._guard(self._revoked(revoked))
+
+    async def _guard(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            self._fail(error)
+            raise

@@ -1,0 +1,53 @@
+"""Structured logs: an event name and fields per line, never sentences, never personal data."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from stream_cluster.config.settings import LogSettings
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """A logger for a module, bound to `name`."""
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger(module=name.removeprefix("stream_cluster."))
+    return logger
+
+
+def configure_logs(settings: LogSettings) -> None:
+    """Send our events and those of the libraries to stderr, in one format."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if settings.format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    # The libraries' own news is only of interest when something is wrong.
+    root.setLevel(max(level, logging.WARNING))
+    # aiokafka reports each step of an ordinary rebalance or reconnect as a warning or an error; what matters
+    # of it is reported by this service itself.
+    logging.getLogger("aiokafka").setLevel(logging.ERROR if level > logging.DEBUG else logging.INFO)

@@ -1,0 +1,135 @@
+"""Prometheus metrics. Names and labels are a public interface: docs/metrics.md lists them all.
+
+Labels are closed sets: result, reason, descriptor type, stage, status, partition number. Never an account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from stream_cluster import __version__
+from stream_cluster.messages import Reason
+from stream_cluster.state.batch import Outcome
+
+_DESCRIPTOR_TYPES = ("face", "body")
+_LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+_BATCH_BUCKETS = (1, 4, 16, 64, 256, 512, 1024, 2048, 4096, 16384)
+_TASK_BUCKETS_S = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
+
+
+class Metrics:
+    """All metrics of one service, on a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        Info("stream_cluster_build", "Version of the running software.", registry=registry).info(
+            {"version": __version__}
+        )
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"stream_cluster_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"stream_cluster_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"stream_cluster_{name}", text, labels, buckets=buckets, registry=registry)
+
+        self.records = counter("records", "Records applied, by result.", "result")
+        self.rejections = counter("rejections", "Rejected records, by reason.", "reason")
+        self.objects = counter("objects", "New objects.", "descriptor_type")
+        self.links = counter("links", "Links above the floor found for new objects.", "descriptor_type")
+        self.dead_letters = counter("dead_letters", "Records written to the dead-letter topic.")
+        self.batch_records = histogram("batch_records", "Records of a micro-batch.", _BATCH_BUCKETS)
+        self.batch_duration = histogram(
+            "batch_duration_seconds", "From taking up a micro-batch to its commit.", _LATENCY_BUCKETS_S
+        )
+        self.stage = counter("stage_seconds", "Engine time, by stage.", "stage")
+        self.event_lag = histogram(
+            "event_lag_seconds", "From a record's timestamp to its durable commit.", _LATENCY_BUCKETS_S
+        )
+        self.lag_records = gauge("lag_records", "Records of the log not applied yet.", "partition")
+        self.lag_seconds = gauge(
+            "lag_seconds",
+            "Age of the newest applied record when it was applied; 0 when caught up.",
+            "partition",
+        )
+        self.rows = gauge("rows", "Objects held.", "descriptor_type")
+        self.matcher_bytes = gauge("matcher_bytes", "Memory of the matchers.", "descriptor_type")
+        self.spaces = gauge("spaces", "Spaces by the engine that matches them.", "engine")
+        self.recall_true = counter(
+            "recall_sample_links", "True links of sampled objects in approximate spaces.", "descriptor_type"
+        )
+        self.recall_found = counter(
+            "recall_sample_links_found", "Those of them that the matcher found.", "descriptor_type"
+        )
+        self.recall = gauge(
+            "link_recall", "Share of true links found, over all samples since the start.", "descriptor_type"
+        )
+        self.tasks = counter("tasks", "Tasks ended, by status.", "status")
+        self.tasks_running = gauge("tasks_running", "Tasks that run now.")
+        self.tasks_waiting = gauge("tasks_waiting", "Tasks read and not begun.")
+        self.task_duration = histogram(
+            "task_duration_seconds", "From reading a task to its end.", _TASK_BUCKETS_S, "status"
+        )
+        self.rebalances = counter("rebalances", "Rebalances of the consumer group.")
+        self.partitions = gauge("partitions", "Partitions assigned to this worker.")
+        self.paused = gauge("paused_partitions", "Partitions paused because the engine is behind.")
+        self.ready = gauge("ready", "1 when /readyz succeeds.")
+        self._recall_totals: dict[str, tuple[int, int]] = {}
+        self._preset()
+
+    def _preset(self) -> None:
+        """Make every series of a closed label set exist from the start, so that rates see the first count."""
+        for result in ("accepted", "duplicate", "rejected"):
+            self.records.labels(result)
+        for reason in Reason:
+            self.rejections.labels(reason.value)
+        for descriptor_type in _DESCRIPTOR_TYPES:
+            for metric in (self.objects, self.links, self.rows, self.matcher_bytes):
+                metric.labels(descriptor_type)
+            self.recall_true.labels(descriptor_type)
+            self.recall_found.labels(descriptor_type)
+            self.recall.labels(descriptor_type).set(1)
+        for stage in ("decode", "match", "dead_letter", "commit", "memory"):
+            self.stage.labels(stage)
+        for status in ("done", "failed", "cancelled"):
+            self.tasks.labels(status)
+            self.task_duration.labels(status)
+
+    def observe_batch(self, outcome: Outcome, duration_s: float, lags_s: Iterable[float]) -> None:
+        """Count a committed micro-batch. `lags_s`: seconds from each record's timestamp to the commit."""
+        self.records.labels("accepted").inc(outcome.accepted)
+        self.records.labels("duplicate").inc(outcome.duplicates)
+        self.records.labels("rejected").inc(sum(outcome.rejected.values()))
+        for reason, count in outcome.rejected.items():
+            self.rejections.labels(reason).inc(count)
+        for descriptor_type, count in outcome.objects.items():
+            self.objects.labels(descriptor_type).inc(count)
+        for descriptor_type, count in outcome.links.items():
+            self.links.labels(descriptor_type).inc(count)
+        for descriptor_type, sample in outcome.recall.items():
+            self._observe_recall(descriptor_type, sample.links_true, sample.links_found)
+        for stage, seconds in outcome.stage_s.items():
+            self.stage.labels(stage).inc(seconds)
+        self.batch_records.observe(outcome.records)
+        self.batch_duration.observe(duration_s)
+        for lag_s in lags_s:
+            self.event_lag.observe(lag_s)
+
+    def _observe_recall(self, descriptor_type: str, links_true: int, links_found: int) -> None:
+        self.recall_true.labels(descriptor_type).inc(links_true)
+        self.recall_found.labels(descriptor_type).inc(links_found)
+        true, found = self._recall_totals.get(descriptor_type, (0, 0))
+        true, found = true + links_true, found + links_found
+        self._recall_totals[descriptor_type] = true, found
+        if true:
+            self.recall.labels(descriptor_type).set(found / true)

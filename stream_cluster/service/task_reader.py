@@ -1,0 +1,112 @@
+"""Reads the task topic: every worker reads all of it and serves the accounts of its own partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from stream_cluster.errors import Cancelled
+from stream_cluster.messages import BadTask, CancelRequest, DeleteRequest, TaskRequest, decode_task
+from stream_cluster.service.ingest import PartitionRunner, raw_record
+from stream_cluster.service.logs import get_logger
+from stream_cluster.service.tasks import Tasks
+
+_log = get_logger(__name__)
+
+
+class TaskReader:
+    """Hands each task to the runner of its account's partition.
+
+    Every partition's state keeps its own next_offset of the task topic, so a partition that was loaded
+    later than others, or comes from another worker, makes the reader go back; the others pass over what
+    they have seen.
+    """
+
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        partitions: list[TopicPartition],
+        runners: Mapping[int, PartitionRunner],
+        *,
+        partition_of: Callable[[str], int],
+        end_of: Callable[[int], Awaitable[int]],
+        tasks: Tasks,
+    ) -> None:
+        """`partition_of` gives an account's partition of the events topic, `end_of` that partition's end."""
+        self._consumer = consumer
+        self._partitions = partitions
+        self._runners = runners
+        self._partition_of = partition_of
+        self._end_of = end_of
+        self._tasks = tasks
+        self._positions: dict[TopicPartition, int] = {}
+        self._seeks = 0
+
+    async def start(self) -> None:
+        """Assign the topic's partitions; reading begins where the first runner needs it."""
+        self._consumer.assign(self._partitions)
+        await self._consumer.seek_to_end(*self._partitions)
+        for partition in self._partitions:
+            self._positions[partition] = await self._consumer.position(partition)
+
+    async def attach(self, runner: PartitionRunner) -> None:
+        """Make sure that a runner sees every task from its own next_offset on."""
+        beginnings = await self._consumer.beginning_offsets(self._partitions)
+        for partition in self._partitions:
+            label = partition.topic, partition.partition
+            stored = runner.partition.stored_offset(*label)
+            # A state that never read the topic starts at its beginning.
+            wanted = beginnings[partition] if stored is None else max(stored, beginnings[partition])
+            runner.other_offsets[label] = wanted
+            if wanted < self._positions[partition]:
+                self._consumer.seek(partition, wanted)
+                self._seeks += 1
+                self._positions[partition] = wanted
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        while True:
+            fetched = await self._consumer.getmany(timeout_ms=1000)
+            for partition, records in fetched.items():
+                seeks = self._seeks
+                for record in records:
+                    await self._handle(record)
+                    if self._seeks != seeks:
+                        break  # `attach` went back meanwhile: what is left here comes again
+                    self._positions[partition] = record.offset + 1
+
+    async def _handle(self, record: ConsumerRecord) -> None:
+        task = decode_task(raw_record(record))
+        if isinstance(task, BadTask) and task.account_id is None:
+            _log.warning(
+                "task_unreadable", partition=record.partition, offset=record.offset, reason=task.reason.value
+            )
+            return
+        assert task.account_id is not None
+        runner = self._runners.get(self._partition_of(task.account_id))
+        label = record.topic, record.partition
+        if runner is None or record.offset < runner.other_offsets.get(label, 0):
+            return
+        try:
+            await self._serve(runner, task, {label: record.offset + 1})
+        except Cancelled:
+            return  # the partition was lost meanwhile; its next owner reads the task again
+        runner.other_offsets[label] = record.offset + 1
+
+    async def _serve(
+        self,
+        runner: PartitionRunner,
+        task: TaskRequest | CancelRequest | DeleteRequest | BadTask,
+        offsets: Mapping[tuple[str, int], int],
+    ) -> None:
+        if isinstance(task, TaskRequest):
+            barrier = await self._end_of(runner.number)
+            await self._tasks.accept(runner, task, barrier, offsets)
+        elif isinstance(task, CancelRequest):
+            self._tasks.cancel(task.account_id, task.task_id)
+        elif isinstance(task, DeleteRequest):
+            message = "type delete is not available yet"
+            await self._tasks.reject(task.account_id, task.task_id, "bad_request", message)
+        elif task.account_id is not None and task.task_id is not None:
+            await self._tasks.reject(task.account_id, task.task_id, task.code, task.message)

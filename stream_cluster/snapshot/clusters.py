@@ -1,0 +1,100 @@
+"""Clusters of selected objects: components at a threshold, then their numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from stream_cluster.graph.components import connected_components, track_pairs
+from stream_cluster.graph.forest import ForestBuilder
+from stream_cluster.matching import all_pairs
+from stream_cluster.model import Interrupt, Labels, Links, Progress
+from stream_cluster.snapshot.selection import Selection
+from stream_cluster.state.view import PartitionView
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """A partition of the positions 0..n-1 of a selection, which are in order of age.
+
+    Clusters are numbered from 0 by size descending, then by their oldest member.
+    """
+
+    numbers: Labels
+    """Cluster number of each position, shape (n,)."""
+    sizes: npt.NDArray[np.int64]
+    """Objects of each cluster, shape (k,)."""
+    order: npt.NDArray[np.int64]
+    """All positions, sorted by cluster number, then by age. Cluster c is the run that begins at starts[c]."""
+    starts: npt.NDArray[np.int64]
+    """Shape (k + 1,); the last value is n."""
+
+    def members(self, cluster: int) -> npt.NDArray[np.int64]:
+        """Positions of one cluster's objects, the oldest first."""
+        return self.order[self.starts[cluster] : self.starts[cluster + 1]]
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+
+def number_clusters(labels: Labels) -> Clusters:
+    """Give components their public numbers. `labels`: any component number of each position."""
+    n = len(labels)
+    count = int(labels.max()) + 1 if n else 0
+    oldest = np.empty(count, np.int64)
+    # Assigned from the youngest to the oldest, so that the oldest position of each label stays.
+    oldest[labels[::-1]] = np.arange(n - 1, -1, -1)
+    sizes = np.bincount(labels, minlength=count)
+    ranking = np.lexsort((oldest, -sizes))
+    number_of = np.empty(count, np.int32)
+    number_of[ranking] = np.arange(count, dtype=np.int32)
+    numbers = number_of[labels]
+    sizes = sizes[ranking]
+    starts = np.zeros(count + 1, np.int64)
+    np.cumsum(sizes, out=starts[1:])
+    return Clusters(numbers, sizes, np.argsort(numbers, kind="stable"), starts)
+
+
+def labels_from_forest(view: PartitionView, selection: Selection, threshold_cosine: float) -> Labels:
+    """Components of a whole space, from one pass over its spanning forest.
+
+    The components of {links > t} are those of {forest links > t}, for every t at or above the floor.
+    Returns a label for each position of the selection.
+    """
+    links = view.links(selection.space.space_id, threshold_cosine)
+    pairs = [(links.a, links.b)]
+    if selection.tracks is not None:
+        a, b = track_pairs(selection.tracks)
+        pairs.append((selection.rows[a], selection.rows[b]))
+    return connected_components(selection.space.next_row, pairs)[selection.rows]
+
+
+def labels_by_matching(
+    view: PartitionView,
+    selection: Selection,
+    threshold_cosine: float,
+    *,
+    interrupt: Interrupt,
+    progress: Progress,
+) -> Labels:
+    """Components of exactly the selected objects, matched again with one another.
+
+    Needed where the forest has no answer: a filter cuts paths that ran through excluded objects, and links
+    at or below the floor were never kept. Returns a label for each position of the selection.
+    """
+    codes = view.codes(selection.space, selection.rows)
+    forest = ForestBuilder()
+    for links in all_pairs(codes, threshold_cosine, interrupt=interrupt, progress=progress):
+        forest.add(links)
+    links = forest.result()
+    return connected_components(len(selection), [_pairs(links), *_tracks(selection)])
+
+
+def _pairs(links: Links) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+    return links.a, links.b
+
+
+def _tracks(selection: Selection) -> list[tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]]:
+    return [] if selection.tracks is None else [track_pairs(selection.tracks)]

@@ -1,0 +1,111 @@
+"""A task request with every default filled in and every part checked that needs no data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from stream_cluster.config import Settings
+from stream_cluster.errors import TaskError
+from stream_cluster.messages import TaskRequest
+from stream_cluster.model import DescriptorType, ObjectType, SpaceKey
+from stream_cluster.snapshot.columns import Column, resolve_columns
+from stream_cluster.snapshot.filters import Condition, compile_filters
+from stream_cluster.state.view import PartitionView, SpaceRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ClusteringRequest:
+    """What a snapshot does, with nothing left open but the data."""
+
+    task_id: str
+    account_id: str
+    description: str | None
+    object_type: ObjectType
+    descriptor_type: DescriptorType
+    descriptor_version: int | None
+    """None: the newest version that has objects."""
+    threshold: float
+    use_track_info: bool
+    conditions: list[Condition]
+    not_after: Condition
+    """The default of `create_time__lt`: objects dated after the task was read do not belong to it."""
+    columns: list[Column]
+    content: Mapping[str, Any]
+    """The request's `content` as it was given, for the manifest."""
+
+    @property
+    def threshold_cosine(self) -> float:
+        """The threshold as a cosine of codes."""
+        return self.threshold
+
+    @property
+    def id_column(self) -> str:
+        """Name of the report's second column."""
+        return f"{self.object_type}_id"
+
+
+def resolve_request(task: TaskRequest, settings: Settings, read_time_us: int) -> ClusteringRequest:
+    """Fill in the defaults of a task read at `read_time_us`.
+
+    Raises:
+        TaskError: `bad_request` for what this release does not do.
+    """
+    content = task.content
+    unavailable = {
+        "content.save_images": content.save_images,
+        "content.linkage = average": content.linkage != "components",
+        "callback_url": task.callback_url is not None,
+        "result_ttl_s": task.result_ttl_s is not None,
+    }
+    for name, wanted in unavailable.items():
+        if wanted:
+            raise TaskError("bad_request", f"{name} is not available yet")
+    threshold = content.threshold
+    if threshold is None:
+        threshold = getattr(settings.matching.default_threshold, content.descriptor_type)
+    return ClusteringRequest(
+        task_id=task.task_id,
+        account_id=task.account_id,
+        description=task.description,
+        object_type=content.object_type,
+        descriptor_type=content.descriptor_type,
+        descriptor_version=content.descriptor_version,
+        threshold=threshold,
+        use_track_info=content.use_track_info,
+        conditions=compile_filters(content.filters, content.object_type, read_time_us),
+        not_after=Condition(
+            "create_time__lt", "(create_time_us IS NULL OR create_time_us < ?)", (read_time_us,)
+        ),
+        columns=resolve_columns(content.object_type, content.report.columns or []),
+        content=msgspec.to_builtins(content),
+    )
+
+
+def find_space(view: PartitionView, request: ClusteringRequest) -> SpaceRecord:
+    """The space that a request is about.
+
+    Raises:
+        TaskError: `empty_selection` when the account has no such objects.
+    """
+    candidates = [
+        space
+        for space in view.spaces(request.account_id)
+        if space.key.object_type == request.object_type
+        and space.key.descriptor_type == request.descriptor_type
+        and request.descriptor_version in (None, space.key.version)
+    ]
+    if not candidates:
+        version = "" if request.descriptor_version is None else f" version {request.descriptor_version}"
+        raise TaskError(
+            "empty_selection",
+            f"the account has no {request.object_type} with a {request.descriptor_type} descriptor{version}",
+        )
+    return max(candidates, key=lambda space: _version(space.key))
+
+
+def _version(key: SpaceKey) -> int:
+    return key.version

@@ -1,0 +1,201 @@
+"""A snapshot from beginning to end: select, cluster, number, write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stream_cluster import __version__
+from stream_cluster.errors import TaskError
+from stream_cluster.model import Interrupt, Progress
+from stream_cluster.snapshot.archive import ArchiveContent, ArchiveFile, write_archive
+from stream_cluster.snapshot.clusters import Clusters, labels_by_matching, labels_from_forest, number_clusters
+from stream_cluster.snapshot.request import ClusteringRequest, find_space
+from stream_cluster.snapshot.selection import Selection, select
+from stream_cluster.state.view import PartitionView
+
+ARCHIVE_FORMAT = 1
+
+# Share of the whole that each stage takes, about: (stage, begin, end).
+_STAGES = {"select": (0.0, 0.1), "match": (0.1, 0.6), "clusters": (0.6, 0.8), "report": (0.8, 1.0)}
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotResult:
+    """What a snapshot made."""
+
+    archive: ArchiveFile
+    objects: int
+    clusters: int
+    largest_cluster: int
+    threshold: float
+    as_of: Mapping[str, Any] | None
+    """`topic`, `partition`, `next_offset` of the state that was read; None for files."""
+    method: str
+    """`forest` or `rematch`."""
+    timings_s: Mapping[str, float]
+    """Seconds by stage. Not in the archive, whose bytes depend on the data alone."""
+
+
+def run_snapshot(
+    view: PartitionView,
+    request: ClusteringRequest,
+    target: Path,
+    *,
+    interrupt: Interrupt,
+    progress: Progress,
+    as_of: Mapping[str, Any] | None,
+) -> SnapshotResult:
+    """Cluster what the request selects in the view, and write the archive to `target`.
+
+    Raises:
+        TaskError: `empty_selection`, `deadline_exceeded`.
+        Cancelled: asked to stop; nothing is left behind.
+        StateError: the state cannot be read, or the archive cannot be written.
+    """
+
+    def overall(stage: str, share: float) -> None:
+        begin, end = _STAGES[stage]
+        progress(stage, begin + (end - begin) * share)
+
+    timings_s: dict[str, float] = {}
+    mark = time.perf_counter()
+
+    def lap(stage: str) -> None:
+        nonlocal mark
+        now = time.perf_counter()
+        timings_s[stage] = round(now - mark, 4)
+        mark = now
+
+    overall("select", 0.0)
+    selection, future_objects = _select(view, request, interrupt)
+    lap("select")
+    overall("match", 0.0)
+    clusters, method = _cluster(view, request, selection, interrupt, overall)
+    lap("cluster")
+    counts = _counts(view, selection, future_objects, clusters)
+    content = ArchiveContent(
+        view=view,
+        selection=selection,
+        clusters=clusters,
+        columns=request.columns,
+        id_column=request.id_column,
+        manifest=_manifest(request, selection, method, as_of, counts),
+    )
+    archive = write_archive(target, content, interrupt=interrupt, progress=overall)
+    lap("write")
+    return SnapshotResult(
+        archive=archive,
+        objects=len(selection),
+        clusters=len(clusters),
+        largest_cluster=int(clusters.sizes[0]),
+        threshold=request.threshold,
+        as_of=as_of,
+        method=method,
+        timings_s=timings_s,
+    )
+
+
+def _select(view: PartitionView, request: ClusteringRequest, interrupt: Interrupt) -> tuple[Selection, int]:
+    """The selection, and how many objects the default of create_time__lt left out of it."""
+    space = find_space(view, request)
+    bounded = any(condition.name == "create_time__lt" for condition in request.conditions)
+    future_objects = 0
+    conditions = list(request.conditions)
+    if not bounded:
+        # Usually nothing lies in the future; then the bound is left out, so that the whole space is
+        # recognised as such and the archive does not depend on when the task was read.
+        counted = " AND ".join(["space_id = ?", "create_time_us >= ?", *(c.sql for c in conditions)])
+        parameters = [space.space_id, *request.not_after.parameters]
+        parameters += [value for condition in conditions for value in condition.parameters]
+        future_objects = next(view.query(f"SELECT count(*) FROM objects WHERE {counted}", parameters))[0]
+        if future_objects:
+            conditions.append(request.not_after)
+    selection = select(view, space, conditions, with_tracks=request.use_track_info, interrupt=interrupt)
+    if not len(selection):
+        raise TaskError(
+            "empty_selection",
+            f"the filters select none of {selection.in_space} objects of this descriptor type",
+        )
+    return selection, future_objects
+
+
+def _cluster(
+    view: PartitionView,
+    request: ClusteringRequest,
+    selection: Selection,
+    interrupt: Interrupt,
+    progress: Progress,
+) -> tuple[Clusters, str]:
+    threshold = request.threshold_cosine
+    if selection.is_whole_space and threshold >= selection.space.floor_cosine:
+        method, labels = "forest", labels_from_forest(view, selection, threshold)
+    else:
+        method = "rematch"
+        labels = labels_by_matching(view, selection, threshold, interrupt=interrupt, progress=progress)
+    interrupt.check()
+    return number_clusters(labels), method
+
+
+def _counts(
+    view: PartitionView, selection: Selection, future_objects: int, clusters: Clusters
+) -> dict[str, int]:
+    """Counts that reconcile.
+
+    objects_received = duplicates + objects; objects = filtered_out + selected; selected = the sum of all
+    cluster sizes.
+    """
+    space = selection.space
+    rejected = sum(
+        records
+        for (result, _), records in view.counters(space.key.account_id).items()
+        if result == "rejected"
+    )
+    return {
+        "objects_received": space.duplicates + selection.in_space,
+        "duplicates": space.duplicates,
+        "objects": selection.in_space,
+        "filtered_out": selection.in_space - len(selection),
+        "dated_after_the_task": future_objects,
+        "selected": len(selection),
+        "clusters": len(clusters),
+        "singletons": int((clusters.sizes == 1).sum()),
+        "largest_cluster": int(clusters.sizes[0]),
+        "records_rejected": rejected,
+    }
+
+
+def _manifest(
+    request: ClusteringRequest,
+    selection: Selection,
+    method: str,
+    as_of: Mapping[str, Any] | None,
+    counts: Mapping[str, int],
+) -> dict[str, Any]:
+    """manifest.json: everything that determines the result."""
+    space = selection.space
+    return {
+        "format": ARCHIVE_FORMAT,
+        "software": {"name": "stream-cluster", "version": __version__},
+        "task_id": request.task_id,
+        "account_id": request.account_id,
+        "description": request.description,
+        "request": request.content,
+        "parameters": {
+            "object_type": request.object_type,
+            "descriptor_type": space.key.descriptor_type,
+            "descriptor_version": space.key.version,
+            "dimension": space.dim,
+            "threshold": request.threshold,
+            "threshold_cosine": request.threshold_cosine,
+            "linkage": "components",
+            "use_track_info": request.use_track_info,
+            "columns": [column.name for column in request.columns],
+        },
+        "method": method,
+        "as_of": as_of,
+        "counts": counts,
+    }

@@ -1,0 +1,57 @@
+"""Merging the links that wait into a space's spanning forest, beside ingest.
+
+A batch only appends its own reduced links. When those that wait outnumber the forest, both are reduced to
+one forest: MSF(A ∪ B) = MSF(MSF(A) ∪ MSF(B)). Each merge at least doubles what was there before, or follows
+as many new links, so the cost per link is amortised. The work reads chunks that never change, through a
+connection of its own; only the short exchange of chunks happens in a batch's transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from stream_cluster.graph.forest import maximum_spanning_forest
+from stream_cluster.model import Links
+from stream_cluster.state.chunks import read_links, write_links
+from stream_cluster.state.database import explain_errors, open_reader
+
+# Below this a merge is not worth a transaction: a cut passes over so few links in no time.
+MIN_PENDING_LINKS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """A finished merge: `forest` replaces every chunk of the space up to and including `last_seq`."""
+
+    space_id: int
+    last_seq: int
+    forest: Links
+
+
+def is_due(merged_links: int, pending_links: int) -> bool:
+    """Whether the links that wait should be merged."""
+    return pending_links > max(MIN_PENDING_LINKS, merged_links)
+
+
+def compact(path: Path, space_id: int) -> Compaction:
+    """Merge all chunks that a space has now. Runs in any thread; changes nothing."""
+    connection = open_reader(path)
+    try:
+        with explain_errors(path):
+            last_seq = connection.execute(
+                "SELECT coalesce(max(seq), 0) FROM links WHERE space_id = ?", (space_id,)
+            ).fetchone()[0]
+            links = read_links(connection, space_id, last_seq=last_seq)
+    finally:
+        connection.close()
+    return Compaction(space_id, last_seq, maximum_spanning_forest(links))
+
+
+def exchange(connection: sqlite3.Connection, compaction: Compaction) -> None:
+    """Put a finished merge in the place of the chunks it was made from. Call inside a transaction."""
+    connection.execute(
+        "DELETE FROM links WHERE space_id = ? AND seq <= ?", (compaction.space_id, compaction.last_seq)
+    )
+    write_links(connection, compaction.space_id, compaction.forest, merged=True)

@@ -1,0 +1,161 @@
+"""Opening partition databases: pragmas, format checks, and SQLite's errors in our words."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from stream_cluster.errors import ConfigError, StateCorrupt, StateError, StateFormatError
+from stream_cluster.state.schema import APPLICATION_ID, DDL, FORMAT_VERSION
+
+Synchronous = Literal["full", "normal", "off"]
+
+# Commits append to the WAL; copying it into the database costs a second write and an fsync, so it is done
+# per 64 MiB and not per 4 MiB as by default.
+_CHECKPOINT_PAGES = 16_384
+
+
+def database_path(directory: Path, partition: int) -> Path:
+    """Path of a partition's database inside the state directory."""
+    return directory / f"partition-{partition}.sqlite"
+
+
+@contextlib.contextmanager
+def explain_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into `StateCorrupt` or `StateError` that name the file."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        # Codes 11 and 26 are SQLITE_CORRUPT and SQLITE_NOTADB; the low byte is the primary code.
+        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise StateCorrupt(
+                f"{path}: damaged database ({error}); restore this partition from a backup, or move the file "
+                "away to rebuild it from Kafka"
+            ) from error
+        raise StateError(f"{path}: {error}") from error
+
+
+def open_writer(
+    path: Path, meta: Mapping[str, str], *, synchronous: Synchronous = "full", page_cache_mb: int = 64
+) -> sqlite3.Connection:
+    """Open a database for its one writer, creating it when it does not exist.
+
+    `meta` are the facts the file must agree with; they are stored in a new file.
+
+    Raises:
+        StateFormatError: the file has another format version or belongs to another program.
+        StateCorrupt: the file is damaged.
+        ConfigError: the file was written for another topic, partition, partition count or partitioner.
+    """
+    with explain_errors(path):
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30.0)
+        try:
+            _configure(connection, synchronous, page_cache_mb)
+            if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
+                _create(connection, meta)
+            _check_format(connection, path)
+            _check_meta(connection, path, meta)
+        except BaseException:
+            connection.close()
+            raise
+    path.chmod(0o600)
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open a database read-only, beside its writer.
+
+    Raises:
+        StateError: the file does not exist.
+        StateFormatError, StateCorrupt: as `open_writer`.
+    """
+    if not path.is_file():
+        raise StateError(f"{path}: no such state database")
+    with explain_errors(path):
+        connection = sqlite3.connect(
+            f"{path.resolve().as_uri()}?mode=ro",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=30.0,
+        )
+        try:
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            _check_format(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def read_meta(connection: sqlite3.Connection) -> dict[str, str]:
+    """The `meta` table."""
+    return dict(connection.execute("SELECT key, value FROM meta").fetchall())
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    """Commit what the block did, or roll all of it back when it raises."""
+    connection.execute(begin)
+    try:
+        yield
+    except BaseException:
+        # A failed COMMIT (disk full) may have rolled back already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    try:
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _configure(connection: sqlite3.Connection, synchronous: Synchronous, page_cache_mb: int) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {synchronous.upper()}")
+    connection.execute(f"PRAGMA cache_size = -{page_cache_mb * 1024}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+    connection.execute("PRAGMA temp_store = MEMORY")
+
+
+def _create(connection: sqlite3.Connection, meta: Mapping[str, str]) -> None:
+    with transaction(connection):
+        # One statement at a time: executescript would commit the transaction first.
+        for statement in DDL.split(";"):
+            if statement.strip():
+                connection.execute(statement)
+        connection.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", sorted(meta.items()))
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+
+
+def _check_format(connection: sqlite3.Connection, path: Path) -> None:
+    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    if application_id != APPLICATION_ID:
+        raise StateFormatError(
+            f"{path}: not a stream-cluster state database "
+            f"(application id {application_id:#x}, expected {APPLICATION_ID:#x})"
+        )
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version != FORMAT_VERSION:
+        raise StateFormatError(
+            f"{path}: state format {version}, but this release reads format {FORMAT_VERSION}; "
+            "run the release that wrote it, or move the file away to rebuild it from Kafka"
+        )
+
+
+def _check_meta(connection: sqlite3.Connection, path: Path, expected: Mapping[str, str]) -> None:
+    found = read_meta(connection)
+    for key, value in expected.items():
+        if found.get(key) != value:
+            raise ConfigError(
+                f"{path}: written for {key} = {found.get(key)!r}, but {key} is now {value!r}; accounts would "
+                "be split between partitions, so the state cannot be used with it"
+            )

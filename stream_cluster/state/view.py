@@ -1,0 +1,123 @@
+"""One consistent point of a partition's database, read while ingest goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stream_cluster.model import Codes, Links, SpaceKey
+from stream_cluster.state.chunks import gather_codes, read_links
+from stream_cluster.state.database import explain_errors, open_reader, read_meta
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceRecord:
+    """A space as the database has it."""
+
+    space_id: int
+    key: SpaceKey
+    dim: int
+    next_row: int
+    floor_cosine: float
+    """Links above it were kept for all objects; 1 when none were looked for."""
+    duplicates: int
+    links_seen: int
+
+
+class PartitionView:
+    """A read transaction: everything read through it is as of the moment it was opened (WAL mode).
+
+    Use from one thread at a time. A view that stays open keeps the WAL from shrinking, so close it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the database and pin its present state.
+
+        Raises:
+            StateError, StateFormatError, StateCorrupt: see `open_reader`.
+        """
+        self.path = path
+        self._db = open_reader(path)
+        try:
+            with explain_errors(path):
+                self._db.execute("BEGIN")
+                # A deferred transaction begins with its first read.
+                self.meta = read_meta(self._db)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """End the transaction."""
+        self._db.close()
+
+    def __enter__(self) -> PartitionView:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def query(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Iterator[tuple[Any, ...]]:
+        """Rows of a SELECT, fetched as they are consumed."""
+        with explain_errors(self.path):
+            cursor = self._db.execute(sql, parameters)
+            while rows := cursor.fetchmany(4096):
+                yield from rows
+
+    def interrupt_reads(self) -> None:
+        """Make a query that runs in another thread fail soon."""
+        self._db.interrupt()
+
+    def offsets(self) -> dict[tuple[str, int], int]:
+        """next_offset by (topic, partition)."""
+        return {
+            (topic, partition): offset for topic, partition, offset in self.query("SELECT * FROM offsets")
+        }
+
+    def next_offset(self) -> int:
+        """next_offset of the partition's own topic."""
+        return self.offsets().get((self.meta["topic"], int(self.meta["partition"])), 0)
+
+    def spaces(self, account_id: str | None = None) -> list[SpaceRecord]:
+        """The spaces of an account, or all of them, ordered by key."""
+        rows = self.query(
+            "SELECT space_id, account_id, object_type, descriptor_type, version, dim, next_row, floor, "
+            "duplicates, links_seen FROM spaces WHERE ? IS NULL OR account_id = ? "
+            "ORDER BY account_id, object_type, descriptor_type, version",
+            (account_id, account_id),
+        )
+        return [SpaceRecord(row[0], SpaceKey(*row[1:5]), *row[5:]) for row in rows]
+
+    def links(self, space_id: int, above: float) -> Links:
+        """Forest links with a similarity strictly greater than `above`: their components are the clusters."""
+        with explain_errors(self.path):
+            return read_links(self._db, space_id, above=above)
+
+    def link_counts(self, space_id: int) -> tuple[int, int]:
+        """(links of the compacted forest, links that wait to be merged)."""
+        counts = dict(
+            self.query("SELECT merged, sum(links) FROM links WHERE space_id = ? GROUP BY merged", (space_id,))
+        )
+        return counts.get(1, 0), counts.get(0, 0)
+
+    def codes(self, space: SpaceRecord, rows: npt.NDArray[np.uint32]) -> Codes:
+        """Codes of the given rows, shape (len(rows), dim), in the order given."""
+        with explain_errors(self.path):
+            return gather_codes(self._db, space.space_id, space.dim, rows)
+
+    def counters(self, account_id: str | None = None) -> dict[tuple[str, str], int]:
+        """Records by (result, reason), of one account or of the whole partition."""
+        rows = self.query(
+            "SELECT result, reason, sum(records) FROM counters WHERE ? IS NULL OR account_id = ? "
+            "GROUP BY result, reason ORDER BY result, reason",
+            (account_id, account_id),
+        )
+        return {(result, reason): records for result, reason, records in rows}

@@ -1,0 +1,62 @@
+"""Slow and obvious answers that the matching and graph tests compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from stream_cluster.matching.protocol import Hits
+from stream_cluster.model import Links
+
+
+def naive_similarity(a, b):
+    """Similarity of every row of `a` to every row of `b`, from int64 dot products; float32, (n, m)."""
+    dots = a.astype(np.int64) @ b.astype(np.int64).T
+    scale = naive_inverse_norms(a)[:, None] * naive_inverse_norms(b)[None, :]
+    assert scale.dtype == np.float32
+    return np.minimum(dots.astype(np.float32) * scale, np.float32(1))
+
+
+def naive_inverse_norms(codes):
+    """1 / norm of each row as the definition has it, one Python number at a time."""
+    squares = [sum(int(value) ** 2 for value in row) for row in codes]
+    return np.array([1 / np.sqrt(np.float64(s)) if s else 0 for s in squares], np.float32)
+
+
+def naive_hits(queries, resident, threshold):
+    """The set of (query, row, similarity bits) above the threshold."""
+    similarity = naive_similarity(queries, resident)
+    query, row = np.nonzero(similarity > np.float32(threshold))
+    return set(zip(query.tolist(), row.tolist(), _bits(similarity[query, row]), strict=True))
+
+
+def naive_links(codes, threshold):
+    """The set of (a, b, similarity bits), a < b, above the threshold."""
+    return {hit for hit in naive_hits(codes, codes, threshold) if hit[0] < hit[1]}
+
+
+def as_set(parts: Iterable[Hits] | Iterable[Links]):
+    """Chunks of hits or links as a set like those above; a pair reported twice is an error."""
+    found = []
+    for part in parts:
+        left, right = (part.query, part.row) if isinstance(part, Hits) else (part.a, part.b)
+        assert left.dtype == right.dtype == np.uint32
+        assert part.similarity.dtype == np.float32
+        found += zip(left.tolist(), right.tolist(), _bits(part.similarity), strict=True)
+    assert len({(left, right) for left, right, _ in found}) == len(found), "a pair was reported twice"
+    return set(found)
+
+
+def naive_components(n_rows, pairs):
+    """Component of each row, numbered in the order of lowest rows, by repeated relabelling."""
+    label = list(range(n_rows))
+    for a, b in pairs:
+        old, new = max(label[a], label[b]), min(label[a], label[b])
+        label = [new if value == old else value for value in label]
+    numbers = {value: number for number, value in enumerate(dict.fromkeys(label))}
+    return [numbers[value] for value in label]
+
+
+def _bits(similarity):
+    return np.ascontiguousarray(similarity).view(np.uint32).tolist()
