@@ -64,10 +64,15 @@ Out<int8_t, nb::ndim<2>> gather(const PackedRows& rows, const RowsIn& numbers) {
     return owned<int8_t, nb::ndim<2>>(codes.release(), {count, dim});
 }
 
-// A run with the Python objects whose memory it reads.
+// The arrays whose memory a run reads.
+struct Inputs {
+    std::optional<CodesIn> codes;
+    OptionalRows rows;
+};
+
 class PyRun {
 public:
-    PyRun(nb::object inputs, std::unique_ptr<Run> run) : inputs_(std::move(inputs)), run_(std::move(run)) {}
+    PyRun(Inputs inputs, std::unique_ptr<Run> run) : inputs_(std::move(inputs)), run_(std::move(run)) {}
 
     nb::object next(double timeout_s) {
         HitChunk chunk;
@@ -96,11 +101,12 @@ public:
     }
 
 private:
-    nb::object inputs_; // destroyed after the run
+    const Inputs inputs_; // destroyed after the run
     std::unique_ptr<Run> run_;
 };
 
-std::unique_ptr<PyRun> start(nb::object inputs, std::unique_ptr<Source> queries, std::unique_ptr<Source> rows,
+// Python owns what is returned.
+PyRun* start(Inputs inputs, std::unique_ptr<Source> queries, std::unique_ptr<Source> rows,
                              double threshold, bool triangle, uint32_t first_row, int threads, size_t max_hits,
                              const std::string& path) {
     if (threads < 1) throw std::invalid_argument("threads: expected 1 or more");
@@ -108,18 +114,18 @@ std::unique_ptr<PyRun> start(nb::object inputs, std::unique_ptr<Source> queries,
     nb::gil_scoped_release release;
     auto run = std::make_unique<Run>(std::move(queries), std::move(rows), plan, threads, max_hits);
     nb::gil_scoped_acquire acquire;
-    return std::make_unique<PyRun>(std::move(inputs), std::move(run));
+    return new PyRun(std::move(inputs), std::move(run));
 }
 
-std::unique_ptr<PyRun> search(const PackedRows& rows, const CodesIn& queries, double threshold, uint32_t first_row,
+PyRun* search(const PackedRows& rows, const CodesIn& queries, double threshold, uint32_t first_row,
                               int threads, size_t max_hits, const std::string& path) {
     check_dim(queries, rows.layout().dim);
     auto source = array_source(queries.data(), queries.shape(0), rows.layout().dim, nullptr, 0);
-    return start(nb::cast(queries), std::move(source), packed_source(rows, nullptr, 0), threshold, false, first_row,
+    return start({queries, {}}, std::move(source), packed_source(rows, nullptr, 0), threshold, false, first_row,
                  threads, max_hits, path);
 }
 
-std::unique_ptr<PyRun> pairs_of_codes(const CodesIn& codes, const OptionalRows& rows, double threshold, int threads,
+PyRun* pairs_of_codes(const CodesIn& codes, const OptionalRows& rows, double threshold, int threads,
                                       size_t max_hits, const std::string& path) {
     const uint32_t* numbers = rows ? rows->data() : nullptr;
     std::unique_ptr<Source> source;
@@ -127,14 +133,14 @@ std::unique_ptr<PyRun> pairs_of_codes(const CodesIn& codes, const OptionalRows& 
         nb::gil_scoped_release release;
         source = array_source(codes.data(), codes.shape(0), int(codes.shape(1)), numbers, rows ? rows->shape(0) : 0);
     }
-    return start(nb::make_tuple(codes, rows), std::move(source), nullptr, threshold, true, 0, threads, max_hits,
+    return start({codes, rows}, std::move(source), nullptr, threshold, true, 0, threads, max_hits,
                  path);
 }
 
-std::unique_ptr<PyRun> pairs_of_packed(const PackedRows& packed, const OptionalRows& rows, double threshold,
+PyRun* pairs_of_packed(const PackedRows& packed, const OptionalRows& rows, double threshold,
                                        int threads, size_t max_hits, const std::string& path) {
     auto source = packed_source(packed, rows ? rows->data() : nullptr, rows ? rows->shape(0) : 0);
-    return start(nb::cast(rows), std::move(source), nullptr, threshold, true, 0, threads, max_hits, path);
+    return start({{}, rows}, std::move(source), nullptr, threshold, true, 0, threads, max_hits, path);
 }
 
 } // namespace

@@ -16,6 +16,7 @@ public:
         for (int cut = 0; enabled_ && cut < kCuts; ++cut) {
             share_[cut] = float(layout.cut_groups[cut]) / float(layout.groups);
         }
+        std::fill(survival_, survival_ + kCuts, 0.5f);
         test_cost_ = kTestGroups / float(layout.groups);
         choose();
     }
@@ -31,15 +32,16 @@ public:
     // What the tile with that cut did.
     void learn(int cut, bool pruned) {
         if (cut < 0) return;
-        survival_[cut] += ((pruned ? 0.0f : 1.0f) - survival_[cut]) * (cut == best_ ? kSlow : kFast);
-        if (++learned_ % kTryEvery == 0) choose();
+        const float rate = std::max(1.0f / float(++seen_[cut] + 1), kSlowestRate);
+        survival_[cut] += ((pruned ? 0.0f : 1.0f) - survival_[cut]) * rate;
+        if (++learned_ % kChooseEvery == 0) choose();
     }
 
 private:
     static constexpr unsigned kTryEvery = 64;
     static constexpr float kTestGroups = 3.5f; // a test takes about as long as so many groups
-    static constexpr float kSlow = 1.0f / 256;
-    static constexpr float kFast = 1.0f / 8;
+    static constexpr unsigned kChooseEvery = 8;
+    static constexpr float kSlowestRate = 1.0f / 256; // what was seen long ago fades
 
     void choose() {
         best_ = -1;
@@ -55,7 +57,8 @@ private:
 
     bool enabled_;
     float share_[kCuts] = {};
-    float survival_[kCuts] = {0.5f, 0.5f, 0.5f, 0.5f, 0.5f}; // estimated share of tiles that go on
+    float survival_[kCuts]; // estimated share of tiles that go on after the test
+    unsigned seen_[kCuts] = {};
     float test_cost_;
     int best_ = -1;
     int trial_ = -1;

@@ -24,7 +24,7 @@ void store(void* bytes, uint32_t word) { std::memcpy(bytes, &word, 4); }
 
 Layout::Layout(int dimension) : dim(dimension), groups(uint32_t(dimension + 3) / 4) {
     for (int cut = 0; cut < kCuts; ++cut) {
-        cut_groups[cut] = groups < kFewestGroupsToCut ? 0 : groups * uint32_t(cut + 2) / 8;
+        cut_groups[cut] = groups < kFewestGroupsToCut ? 0 : groups * uint32_t(cut + 4) / 16;
     }
 }
 

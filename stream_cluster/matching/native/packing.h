@@ -13,8 +13,8 @@ namespace stream_cluster {
 constexpr int kMaxDimension = 4096;
 constexpr int kCodeMax = 127;
 
-// The dimension may be cut after k / 8 of its groups, k = 2..6, to test whether a hit is still possible.
-constexpr int kCuts = 5;
+// The dimension may be cut after k / 16 of its groups, k = 4..12, to test whether a hit is still possible.
+constexpr int kCuts = 9;
 
 // How a dimension is laid out.
 struct Layout {

@@ -1,5 +1,6 @@
-"""Exact matching in NumPy: tiles of BLAS products of int8 codes, tested against the threshold.
+"""Exact matching in NumPy: the readable form of what the native kernel does, and the oracle of its tests.
 
+Tiles of BLAS products of int8 codes are tested against the threshold.
 A tile is 1024 x 4096 pairs. float32 products of int8 codes are exact while every partial sum stays below
 2**24, so the dimension is cut into slices of 1024 whose exact results are added as integers.
 """
@@ -13,13 +14,13 @@ import numpy.typing as npt
 
 from stream_cluster.matching.codes import (
     EXACT_DIMENSIONS,
-    CodeStore,
     Int32s,
     check_codes,
     inverse_norms,
     similarities,
 )
 from stream_cluster.matching.protocol import MAX_HITS, Hits
+from stream_cluster.matching.store import CodeStore
 from stream_cluster.model import Codes, Interrupt, InverseNorms, Links, Progress, no_progress
 
 TILE_ROWS = 1024
@@ -29,7 +30,7 @@ Float32s = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
 
 
-class ExactMatcher:
+class NumpyMatcher:
     """A `Matcher` that compares with every resident row; the oracle for all others."""
 
     engine = "exact"
@@ -80,11 +81,13 @@ def scan(
     norms = inverse_norms(codes)
     for start in range(0, len(codes), TILE_ROWS):
         queries = _Side(codes[start : start + TILE_ROWS], norms[start : start + TILE_ROWS])
-        for block in store.blocks(first_row):
+        for left in range(first_row, len(store), TILE_COLUMNS):
             if interrupt is not None:
                 interrupt.check()
-            for query, column, similarity in tiles.hits(queries, _Side(block.codes, block.norms)):
-                hits = Hits(_uint32(query, start), _uint32(column, block.first_row), similarity)
+            rows = np.arange(left, min(left + TILE_COLUMNS, len(store)))
+            columns = _Side(store.gather(rows), store.gather_norms(rows))
+            for query, column, similarity in tiles.hits(queries, columns):
+                hits = Hits(_uint32(query, start), _uint32(column, left), similarity)
                 if threshold_cosine < 0 and store.removed_count:
                     hits = _without_removed(hits, store)
                 if len(hits):
@@ -104,7 +107,8 @@ def all_pairs(
     Args:
         codes: codes, or a store of them; never copied as a whole.
         threshold_cosine: a link has a similarity strictly above it.
-        rows: compare only these rows; a and b of the links are then positions in `rows`.
+        rows: compare only these rows; a and b of the links are then positions in `rows`. Removed rows of a
+            store are in no link.
         interrupt: checked before each tile.
         progress: called with the stage "match".
     """
@@ -123,6 +127,9 @@ def all_pairs(
                 if left < top + TILE_ROWS:
                     right = a < b
                     a, b, similarity = a[right], b[right], similarity[right]  # noqa: PLW2901
+                if threshold_cosine < 0:
+                    live = source.live(a) & source.live(b)
+                    a, b, similarity = a[live], b[live], similarity[live]  # noqa: PLW2901
                 if len(a):
                     yield Links(a, b, similarity)
         remaining = max(len(source) - top - TILE_ROWS, 0)
@@ -166,6 +173,12 @@ class _Source:
 
     def __len__(self) -> int:
         return self._length
+
+    def live(self, positions: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+        """Whether what is there was not removed."""
+        if not isinstance(self._codes, CodeStore):
+            return np.ones(len(positions), np.bool_)
+        return ~self._codes.is_removed(positions if self._rows is None else self._rows[positions])
 
     def side(self, start: int, stop: int) -> _Side:
         """Positions start..stop, cut at the end."""
