@@ -107,17 +107,15 @@ void Worker::compare(uint32_t group, uint32_t block, Hits& hits) {
         plan_.triangle ? panel_.first() + group * kTileQueries + 1 : plan_.first_row;
     if (first_row + (kBlockRows - 1) < lowest) return;
     const BlockFacts& facts = tile_.facts[block];
-    float head_bounds[kTileQueries];
     Tile tile;
     tile.rows = tile_.codes + block * layout_.block_bytes();
     tile.row_norms = facts.norms;
-    tile.head_bound = head_bounds;
     tile.groups = layout_.groups;
     const int cut = cuts_.next();
     panel_.set_queries(tile, group, cut);
-    if (cut >= 0) panel_.head_bounds(group, cut, facts.rest[cut], head_bounds);
+    tile.row_rests = facts.rests[std::max(cut, 0)];
     const Outcome outcome = plan_.kernel->by_count[panel_.group_size(group) - 1](tile, result_);
-    cuts_.learn(cut, outcome == Outcome::kPruned);
+    cuts_.learn(cut, result_.tail_share);
     if (outcome == Outcome::kCandidates) emit(group, block, hits);
 }
 

@@ -24,7 +24,7 @@ void store(void* bytes, uint32_t word) { std::memcpy(bytes, &word, 4); }
 
 Layout::Layout(int dimension) : dim(dimension), groups(uint32_t(dimension + 3) / 4) {
     for (int cut = 0; cut < kCuts; ++cut) {
-        cut_groups[cut] = groups < kFewestGroupsToCut ? 0 : groups * uint32_t(cut + 4) / 16;
+        cut_groups[cut] = groups < kFewestGroupsToCut ? 0 : groups * uint32_t(kCutParts[cut]) / 32;
     }
 }
 
@@ -57,7 +57,7 @@ bool facts_of(const Layout& layout, const int8_t* code, RowFacts& facts) {
     facts.norm = behind[0] ? float(1.0 / norm) : 0.0f;
     for (int cut = 0; cut < kCuts; ++cut) {
         const double rest = behind[0] ? std::sqrt(double(behind[cut + 1])) / norm : 0.0;
-        facts.rest[cut] = float(rest * (1.0 + 1e-6)); // 1e-6: above the rounding to float32
+        facts.rests[cut] = uint8_t(std::ceil(rest * 255.0)); // at most 255: a part is not above the whole
     }
     return lowest >= -kCodeMax;
 }
@@ -85,9 +85,7 @@ void put_row(const Layout& layout, const int8_t* code, const RowFacts& facts, in
         store(word_at(block, group, row), uint32_t(get_word(layout, code, group)) ^ kOffsetWord);
     }
     block_facts.norms[row] = facts.norm;
-    for (int cut = 0; cut < kCuts; ++cut) {
-        block_facts.rest[cut] = std::max(block_facts.rest[cut], facts.rest[cut]);
-    }
+    for (int cut = 0; cut < kCuts; ++cut) block_facts.rests[cut][row] = facts.rests[cut];
     block_facts.live |= uint64_t(1) << row;
 }
 
@@ -109,9 +107,7 @@ void put_block(const Layout& layout, const int8_t* const* codes, const RowFacts*
     block_facts = BlockFacts{};
     for (int row = 0; row < kBlockRows; ++row) {
         block_facts.norms[row] = facts[row].norm;
-        for (int cut = 0; cut < kCuts; ++cut) {
-            block_facts.rest[cut] = std::max(block_facts.rest[cut], facts[row].rest[cut]);
-        }
+        for (int cut = 0; cut < kCuts; ++cut) block_facts.rests[cut][row] = facts[row].rests[cut];
     }
     block_facts.live = ~uint64_t(0);
 }
@@ -119,6 +115,7 @@ void put_block(const Layout& layout, const int8_t* const* codes, const RowFacts*
 void erase_row(const Layout& layout, int row, uint8_t* block, BlockFacts& facts) {
     for (uint32_t group = 0; group < layout.groups; ++group) store(word_at(block, group, row), kOffsetWord);
     facts.norms[row] = 0.0f;
+    for (auto& rests : facts.rests) rests[row] = 0;
     facts.live &= ~(uint64_t(1) << row);
 }
 

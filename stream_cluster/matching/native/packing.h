@@ -13,8 +13,10 @@ namespace stream_cluster {
 constexpr int kMaxDimension = 4096;
 constexpr int kCodeMax = 127;
 
-// The dimension may be cut after k / 16 of its groups, k = 4..12, to test whether a hit is still possible.
-constexpr int kCuts = 9;
+// The dimension may be cut after so many of 32 parts, to test whether a hit is still possible: finely where
+// the usual thresholds have their best cut.
+constexpr int kCutParts[] = {8, 12, 14, 16, 18, 19, 20, 21, 22, 24};
+constexpr int kCuts = sizeof(kCutParts) / sizeof(kCutParts[0]);
 
 // How a dimension is laid out.
 struct Layout {
@@ -31,13 +33,14 @@ struct Layout {
 // What is known about a row besides its code.
 struct RowFacts {
     float norm;        // inverse norm; 0 for an all-zero row
-    float rest[kCuts]; // norm of what is behind each cut / norm of the whole, rounded up; 0 for an all-zero row
+    // Norm of what is behind each cut / norm of the whole, times 255 and rounded up; 0 for an all-zero row.
+    uint8_t rests[kCuts];
 };
 
 struct alignas(64) BlockFacts {
     float norms[kBlockRows];
-    float rest[kCuts]; // the largest of the rows
-    uint64_t live;     // bit r: row r is there and not removed
+    uint8_t rests[kCuts][kBlockRows];
+    uint64_t live; // bit r: row r is there and not removed
 };
 
 struct FreeAligned {
@@ -63,7 +66,7 @@ void put_row(const Layout& layout, const int8_t* code, const RowFacts& facts, in
 void put_block(const Layout& layout, const int8_t* const* codes, const RowFacts* facts, uint8_t* block,
                BlockFacts& block_facts);
 
-// Make a row all zero and no longer live. `rest` of the block stays: too large is harmless.
+// Make a row all zero and no longer live.
 void erase_row(const Layout& layout, int row, uint8_t* block, BlockFacts& facts);
 
 // The code in row `row` of a block.

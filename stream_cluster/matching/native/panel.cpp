@@ -47,7 +47,7 @@ void QueryPanel::set_bounds(uint32_t query, const RowFacts& facts, bool live) {
     bounds_[query] = float(threshold * slack / double(facts.norm));
     head_bases_[query] = float((threshold - kMargin) / double(facts.norm));
     for (int cut = 0; cut < kCuts; ++cut) {
-        head_slopes_[cut][query] = float(double(facts.rest[cut]) / double(facts.norm));
+        head_slopes_[cut][query] = float(facts.rests[cut] / (255.0 * 255.0) / double(facts.norm));
     }
 }
 
@@ -79,15 +79,10 @@ void QueryPanel::set_queries(Tile& tile, uint32_t group, int cut) const {
     tile.queries = words_.data() + first * layout_.groups;
     tile.head_offset = head_offsets_[offsets].data() + first;
     tile.tail_offset = tail_offsets_[offsets].data() + first;
+    tile.head_base = head_bases_.data() + first;
+    tile.head_slope = head_slopes_[std::max(cut, 0)].data() + first;
     tile.bound = bounds_.data() + first;
     tile.head_groups = cut < 0 ? 0 : layout_.cut_groups[cut];
-}
-
-void QueryPanel::head_bounds(uint32_t group, int cut, float rest, float* bounds) const {
-    const size_t first = size_t(group) * kTileQueries;
-    for (uint32_t i = 0; i < group_size(group); ++i) {
-        bounds[i] = head_bases_[first + i] - rest * head_slopes_[cut][first + i];
-    }
 }
 
 } // namespace stream_cluster

@@ -10,8 +10,8 @@ namespace stream_cluster {
 // The bounds. A pair is a hit when float(dot) * (norm_q * norm_r) > threshold. All steps of that are rounded
 // by at most 2**-24 of their value, and |cosine| <= 1, so with a margin of 1e-5 no hit is lost when
 //
-//   bound:       float(dot) * norm_r > (threshold -+ 1e-5 of it) / norm_q            for the whole, and
-//   head bound:  float(dot of the head) * norm_r > (threshold - rest_q * rest_r - 1e-5) / norm_q
+//   whole:       float(dot) * norm_r > (threshold -+ 1e-5 of it) / norm_q           , and
+//   head:        float(dot of the head) * norm_r + rest_r * rest_q / norm_q > (threshold - 1e-5) / norm_q
 //
 // since by Cauchy-Schwarz the tail adds at most rest_q * rest_r to the cosine, where rest is the norm of a
 // code's tail / norm of the code. Without a norm (an all-zero query) the similarity is 0: every row passes
@@ -35,9 +35,6 @@ public:
     // Fill in the part of a tile that is about a group. `cut` -1: without a test of the head.
     void set_queries(Tile& tile, uint32_t group, int cut) const;
 
-    // Head bounds of a group, for rows of a block whose largest rest is `rest`.
-    void head_bounds(uint32_t group, int cut, float rest, float* bounds) const;
-
 private:
     void set_bounds(uint32_t query, const RowFacts& facts, bool live);
     void set_words(uint32_t query, const int8_t* code);
@@ -50,7 +47,7 @@ private:
     std::vector<float> norms_;
     std::vector<float> bounds_;
     std::vector<float> head_bases_;                // (threshold - 1e-5) / norm
-    std::vector<float> head_slopes_[kCuts];        // rest / norm
+    std::vector<float> head_slopes_[kCuts];        // rest / norm, for rests of rows in 255ths
     std::vector<int32_t> head_offsets_[kCuts + 1]; // -128 * sum of codes before each cut; the last one: zeros
     std::vector<int32_t> tail_offsets_[kCuts + 1]; // of the rest; the last one: of the whole
     std::vector<int8_t> scratch_;

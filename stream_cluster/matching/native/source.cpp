@@ -56,7 +56,7 @@ public:
         const RowPlace at = packed_.place(row(position));
         RowFacts facts;
         facts.norm = at.facts->norms[at.row];
-        std::copy_n(at.facts->rest, kCuts, facts.rest); // of the block: never too small
+        for (int cut = 0; cut < kCuts; ++cut) facts.rests[cut] = at.facts->rests[cut][at.row];
         return facts;
     }
 

@@ -21,7 +21,11 @@ struct Tile {
     const int32_t* queries;     // for each group, four signed codes of each query as one word
     const int32_t* head_offset; // per query: -128 * sum of its codes in the head groups
     const int32_t* tail_offset; // per query: -128 * sum of its codes in the other groups
-    const float* head_bound;    // per query: dot of the head * row norm has to exceed it, or no hit is possible
+    // No hit is possible unless dot of the head * row norm + row rest * head_slope > head_base. The last two
+    // are per query; a rest is 0 to 255.
+    const uint8_t* row_rests;
+    const float* head_slope;
+    const float* head_base;
     const float* bound;         // per query: dot * row norm exceeds it for every hit, and for few others
     uint32_t head_groups;       // 0: the head is not tested
     uint32_t groups;
@@ -30,11 +34,13 @@ struct Tile {
 struct TileResult {
     alignas(64) int32_t dots[kTileQueries][kBlockRows]; // exact; rows of queries with candidates only
     uint64_t candidates[kTileQueries];                  // bit r: row r has to be tested exactly
+    float tail_share; // work done behind the head / all work behind it, about; 1 where no head was tested
 };
 
-enum class Outcome { kPruned, kNothing, kCandidates };
+enum class Outcome { kNothing, kCandidates };
 
-// `kPruned`: no dot of a head exceeded its bound, so the tail was not computed.
+// `kNothing`: there are no candidates, and only `tail_share` of the result is set. Where a head was tested,
+// the tail is computed only for what still can be a hit, as finely as the instruction set does it cheaply.
 using TileFunction = Outcome (*)(const Tile&, TileResult&);
 
 struct TileKernel {

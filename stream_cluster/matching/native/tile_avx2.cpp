@@ -8,6 +8,9 @@
 namespace stream_cluster {
 namespace {
 
+// What came of a slice; in this order. `kPruned`: the head excluded every hit.
+enum class Part { kPruned, kNothing, kCandidates };
+
 inline unsigned exceeds(__m256i dots, const float* row_norms, __m256 bound) {
     const __m256 scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(dots), _mm256_load_ps(row_norms));
     return unsigned(_mm256_movemask_ps(_mm256_cmp_ps(scaled, bound, _CMP_GT_OQ)));
@@ -47,9 +50,19 @@ struct Slice {
     }
 };
 
-inline bool any_exceeds(__m256i low, __m256i high, const float* norms, float bound) {
-    const __m256 limit = _mm256_set1_ps(bound);
-    return exceeds(low, norms, limit) | exceeds(high, norms + 8, limit);
+// Can one of eight rows still be a hit of the query?
+inline bool head_exceeds(__m256i dots, const float* row_norms, const uint8_t* row_rests, float slope, float base) {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(row_rests));
+    const __m256 rests = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+    const __m256 scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(dots), _mm256_load_ps(row_norms));
+    const __m256 most = _mm256_add_ps(scaled, _mm256_mul_ps(rests, _mm256_set1_ps(slope)));
+    return _mm256_movemask_ps(_mm256_cmp_ps(most, _mm256_set1_ps(base), _CMP_GT_OQ)) != 0;
+}
+
+inline bool any_alive(__m256i low, __m256i high, const Tile& tile, int query, int first) {
+    const float slope = tile.head_slope[query], base = tile.head_base[query];
+    return head_exceeds(low, tile.row_norms + first, tile.row_rests + first, slope, base) ||
+           head_exceeds(high, tile.row_norms + first + 8, tile.row_rests + first + 8, slope, base);
 }
 
 inline bool note(TileResult& result, int query, int first, __m256i low, __m256i high, const float* norms,
@@ -66,7 +79,7 @@ inline bool note(TileResult& result, int query, int first, __m256i low, __m256i 
 
 // Queries `from` to `from + M - 1` of a tile of `stride` queries, and the 16 rows from `first` on.
 template <int M>
-Outcome slice_of(const Tile& tile, TileResult& result, int from, int stride, int first) {
+Part slice_of(const Tile& tile, TileResult& result, int from, int stride, int first) {
     const uint8_t* rows = tile.rows + 4 * first;
     const float* norms = tile.row_norms + first;
     const __m256i zero = _mm256_setzero_si256();
@@ -74,33 +87,36 @@ Outcome slice_of(const Tile& tile, TileResult& result, int from, int stride, int
     const uint32_t head = tile.head_groups;
     if (head) {
         s.groups(rows, tile.queries + from, stride, head);
-        bool any = any_exceeds(s.a00, s.a01, norms, tile.head_bound[from]);
-        if constexpr (M > 1) any |= any_exceeds(s.a10, s.a11, norms, tile.head_bound[from + 1]);
-        if constexpr (M > 2) any |= any_exceeds(s.a20, s.a21, norms, tile.head_bound[from + 2]);
-        if (!any) return Outcome::kPruned;
+        bool any = any_alive(s.a00, s.a01, tile, from, first);
+        if constexpr (M > 1) any |= any_alive(s.a10, s.a11, tile, from + 1, first);
+        if constexpr (M > 2) any |= any_alive(s.a20, s.a21, tile, from + 2, first);
+        if (!any) return Part::kPruned;
     }
     s.groups(rows + size_t(head) * kGroupBytes, tile.queries + from + size_t(head) * stride, stride,
              tile.groups - head);
     bool any = note(result, from, first, s.a00, s.a01, norms, tile.bound[from]);
     if constexpr (M > 1) any |= note(result, from + 1, first, s.a10, s.a11, norms, tile.bound[from + 1]);
     if constexpr (M > 2) any |= note(result, from + 2, first, s.a20, s.a21, norms, tile.bound[from + 2]);
-    return any ? Outcome::kCandidates : Outcome::kNothing;
+    return any ? Part::kCandidates : Part::kNothing;
 }
 
 template <int M>
 Outcome tile_of(const Tile& tile, TileResult& result) {
     constexpr int kHalf = (M + 1) / 2;
     for (int i = 0; i < M; ++i) result.candidates[i] = 0;
-    Outcome outcome = Outcome::kPruned;
+    bool any = false;
+    int slices = 0, tails = 0;
+    const auto note_part = [&](Part part) {
+        ++slices;
+        tails += part != Part::kPruned;
+        any |= part == Part::kCandidates;
+    };
     for (int first = 0; first < kBlockRows; first += 16) {
-        Outcome part = slice_of<kHalf>(tile, result, 0, M, first);
-        if (part > outcome) outcome = part;
-        if constexpr (M > 1) {
-            part = slice_of<M - kHalf>(tile, result, kHalf, M, first);
-            if (part > outcome) outcome = part;
-        }
+        note_part(slice_of<kHalf>(tile, result, 0, M, first));
+        if constexpr (M > 1) note_part(slice_of<M - kHalf>(tile, result, kHalf, M, first));
     }
-    return outcome;
+    result.tail_share = float(tails) / float(slices);
+    return any ? Outcome::kCandidates : Outcome::kNothing;
 }
 
 } // namespace

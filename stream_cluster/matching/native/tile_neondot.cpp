@@ -6,6 +6,9 @@
 namespace stream_cluster {
 namespace {
 
+// What came of a slice; in this order. `kPruned`: the head excluded every hit.
+enum class Part { kPruned, kNothing, kCandidates };
+
 #define FOR_QUERIES(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
 
 #define DECLARE(i) \
@@ -42,12 +45,24 @@ inline unsigned exceeds(int32x4_t dots, const float* row_norms, float32x4_t boun
     return vaddvq_u32(vandq_u32(above, vld1q_u32(lanes)));
 }
 
+// Can one of four rows still be a hit of the query?
+inline bool head_exceeds(int32x4_t dots, const float* row_norms, float32x4_t rests, float slope, float base) {
+    const float32x4_t scaled = vmulq_f32(vcvtq_f32_s32(dots), vld1q_f32(row_norms));
+    const float32x4_t most = vaddq_f32(scaled, vmulq_n_f32(rests, slope));
+    return vmaxvq_u32(vcgtq_f32(most, vdupq_n_f32(base))) != 0;
+}
+
 #define BITS(i, bound)                                                                      \
     (exceeds(a##i##0, norms, bound) | exceeds(a##i##1, norms + 4, bound) << 4 |             \
      exceeds(a##i##2, norms + 8, bound) << 8 | exceeds(a##i##3, norms + 12, bound) << 12)
 
-#define TEST_HEAD(i) \
-    if constexpr (M > i) any |= BITS(i, vdupq_n_f32(tile.head_bound[i]));
+#define TEST_HEAD(i)                                                                             \
+    if constexpr (M > i) {                                                                       \
+        any |= head_exceeds(a##i##0, norms, rests[0], tile.head_slope[i], tile.head_base[i]);       \
+        any |= head_exceeds(a##i##1, norms + 4, rests[1], tile.head_slope[i], tile.head_base[i]);   \
+        any |= head_exceeds(a##i##2, norms + 8, rests[2], tile.head_slope[i], tile.head_base[i]);   \
+        any |= head_exceeds(a##i##3, norms + 12, rests[3], tile.head_slope[i], tile.head_base[i]);  \
+    }
 
 #define TEST(i)                                                              \
     if constexpr (M > i) {                                                   \
@@ -65,7 +80,7 @@ inline unsigned exceeds(int32x4_t dots, const float* row_norms, float32x4_t boun
 
 // The 16 rows from `first` on.
 template <int M>
-Outcome slice_of(const Tile& tile, TileResult& result, int first) {
+Part slice_of(const Tile& tile, TileResult& result, int first) {
     const int32x4_t zero = vdupq_n_s32(0);
     FOR_QUERIES(DECLARE)
     const uint8_t* rows = tile.rows + 4 * first;
@@ -74,24 +89,31 @@ Outcome slice_of(const Tile& tile, TileResult& result, int first) {
     unsigned any = 0;
     if (tile.head_groups) {
         GROUPS(tile.head_groups)
+        float32x4_t rests[4];
+        for (int r = 0; r < 16; ++r) {
+            rests[r / 4][r % 4] = float(tile.row_rests[first + r]);
+        }
         FOR_QUERIES(TEST_HEAD)
-        if (!any) return Outcome::kPruned;
+        if (!any) return Part::kPruned;
     }
     GROUPS(tile.groups - tile.head_groups)
     any = 0;
     FOR_QUERIES(TEST)
-    return any ? Outcome::kCandidates : Outcome::kNothing;
+    return any ? Part::kCandidates : Part::kNothing;
 }
 
 template <int M>
 Outcome tile_of(const Tile& tile, TileResult& result) {
     for (int i = 0; i < M; ++i) result.candidates[i] = 0;
-    Outcome outcome = Outcome::kPruned;
+    bool any = false;
+    int tails = 0;
     for (int first = 0; first < kBlockRows; first += 16) {
-        const Outcome part = slice_of<M>(tile, result, first);
-        if (part > outcome) outcome = part;
+        const Part part = slice_of<M>(tile, result, first);
+        tails += part != Part::kPruned;
+        any |= part == Part::kCandidates;
     }
-    return outcome;
+    result.tail_share = float(tails) / 4;
+    return any ? Outcome::kCandidates : Outcome::kNothing;
 }
 
 } // namespace

@@ -23,34 +23,47 @@ bool any_exceeds(const int32_t* dots, const float* norms, float bound) {
     return any;
 }
 
-Outcome one_query(const Tile& tile, TileResult& result, int query, int stride) {
+// Can one of the rows still be a hit of the query?
+bool any_alive(const Tile& tile, const int32_t* dots, int query) {
+    bool any = false;
+    for (int r = 0; r < kBlockRows; ++r) {
+        const float rest = float(tile.row_rests[r]) * tile.head_slope[query];
+        any |= float(dots[r]) * tile.row_norms[r] + rest > tile.head_base[query];
+    }
+    return any;
+}
+
+// False when the head excluded every hit.
+bool one_query(const Tile& tile, TileResult& result, int query, int stride) {
     int32_t* dots = result.dots[query];
     for (int r = 0; r < kBlockRows; ++r) dots[r] = 0;
-    result.candidates[query] = 0;
     const uint32_t head = tile.head_groups;
     if (head) {
         add_groups(dots, tile.rows, tile.queries + query, stride, head);
-        if (!any_exceeds(dots, tile.row_norms, tile.head_bound[query])) return Outcome::kPruned;
+        if (!any_alive(tile, dots, query)) return false;
     }
     add_groups(dots, tile.rows + size_t(head) * kGroupBytes, tile.queries + query + size_t(head) * stride, stride,
                tile.groups - head);
-    if (!any_exceeds(dots, tile.row_norms, tile.bound[query])) return Outcome::kNothing;
+    if (!any_exceeds(dots, tile.row_norms, tile.bound[query])) return true;
     uint64_t bits = 0;
     for (int r = 0; r < kBlockRows; ++r) {
         bits |= uint64_t(float(dots[r]) * tile.row_norms[r] > tile.bound[query]) << r;
     }
     result.candidates[query] = bits;
-    return Outcome::kCandidates;
+    return true;
 }
 
 template <int M>
 Outcome tile_of(const Tile& tile, TileResult& result) {
-    Outcome outcome = Outcome::kPruned;
+    bool any = false;
+    int tails = 0;
     for (int query = 0; query < M; ++query) {
-        const Outcome part = one_query(tile, result, query, M);
-        if (part > outcome) outcome = part;
+        result.candidates[query] = 0;
+        tails += one_query(tile, result, query, M);
+        any |= result.candidates[query] != 0;
     }
-    return outcome;
+    result.tail_share = float(tails) / M;
+    return any ? Outcome::kCandidates : Outcome::kNothing;
 }
 
 } // namespace

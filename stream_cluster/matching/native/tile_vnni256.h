@@ -8,6 +8,9 @@
 namespace stream_cluster {
 namespace {
 
+// What came of a slice; in this order. `kPruned`: the head excluded every hit.
+enum class Part { kPruned, kNothing, kCandidates };
+
 #define FOR_QUERIES(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
 
 #define DECLARE(i) __m256i a##i##0, a##i##1;
@@ -46,11 +49,22 @@ inline unsigned exceeds(__m256i dots, const float* row_norms, __m256 bound) {
     return unsigned(_mm256_movemask_ps(_mm256_cmp_ps(scaled, bound, _CMP_GT_OQ)));
 }
 
-#define TEST_HEAD(i)                                             \
-    if constexpr (M > i) {                                       \
-        const __m256 bound = _mm256_set1_ps(tile.head_bound[i]); \
-        any |= exceeds(a##i##0, norms, bound);                   \
-        any |= exceeds(a##i##1, norms + 8, bound);               \
+// Rests of eight rows.
+inline __m256 rests_of(const uint8_t* rests) {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(rests));
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+}
+
+inline bool head_exceeds(__m256i dots, const float* row_norms, __m256 rests, float slope, float base) {
+    const __m256 scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(dots), _mm256_load_ps(row_norms));
+    const __m256 most = _mm256_add_ps(scaled, _mm256_mul_ps(rests, _mm256_set1_ps(slope)));
+    return _mm256_movemask_ps(_mm256_cmp_ps(most, _mm256_set1_ps(base), _CMP_GT_OQ)) != 0;
+}
+
+#define TEST_HEAD(i)                                                                           \
+    if constexpr (M > i) {                                                                     \
+        any |= head_exceeds(a##i##0, norms, low, tile.head_slope[i], tile.head_base[i]);       \
+        any |= head_exceeds(a##i##1, norms + 8, high, tile.head_slope[i], tile.head_base[i]);  \
     }
 
 #define TEST(i)                                                                                   \
@@ -68,7 +82,7 @@ inline unsigned exceeds(__m256i dots, const float* row_norms, __m256 bound) {
 
 // The 16 rows from `first` on.
 template <int M>
-Outcome slice_of(const Tile& tile, TileResult& result, int first) {
+Part slice_of(const Tile& tile, TileResult& result, int first) {
     FOR_QUERIES(DECLARE)
     FOR_QUERIES(START)
     const uint8_t* rows = tile.rows + 4 * first;
@@ -77,25 +91,29 @@ Outcome slice_of(const Tile& tile, TileResult& result, int first) {
     unsigned any = 0;
     if (tile.head_groups) {
         GROUPS(tile.head_groups)
+        const __m256 low = rests_of(tile.row_rests + first), high = rests_of(tile.row_rests + first + 8);
         FOR_QUERIES(TEST_HEAD)
-        if (!any) return Outcome::kPruned;
+        if (!any) return Part::kPruned;
     }
     FOR_QUERIES(ADD_TAIL)
     GROUPS(tile.groups - tile.head_groups)
     any = 0;
     FOR_QUERIES(TEST)
-    return any ? Outcome::kCandidates : Outcome::kNothing;
+    return any ? Part::kCandidates : Part::kNothing;
 }
 
 template <int M>
 Outcome tile_of(const Tile& tile, TileResult& result) {
     for (int i = 0; i < M; ++i) result.candidates[i] = 0;
-    Outcome outcome = Outcome::kPruned;
+    bool any = false;
+    int tails = 0;
     for (int first = 0; first < kBlockRows; first += 16) {
-        const Outcome part = slice_of<M>(tile, result, first);
-        if (part > outcome) outcome = part;
+        const Part part = slice_of<M>(tile, result, first);
+        tails += part != Part::kPruned;
+        any |= part == Part::kCandidates;
     }
-    return outcome;
+    result.tail_share = float(tails) / 4;
+    return any ? Outcome::kCandidates : Outcome::kNothing;
 }
 
 } // namespace
