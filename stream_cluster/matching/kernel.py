@@ -7,8 +7,8 @@ try:
 except ImportError as missing:
     raise ImportError(
         f"the native matching kernel cannot be loaded ({missing}). It is built when the package is "
-        "installed: run `make setup` in a clone, or `pip install .` with a C++17 compiler. There is no slower "
-        "replacement on purpose: the portable path of the kernel runs on every processor."
+        "installed: run `make setup` in a clone, or `pip install .` with a C++17 compiler. On purpose nothing slower takes "
+        "its place: the portable path of the kernel runs on every processor."
     ) from missing
 
 PackedRows = _kernel.PackedRows

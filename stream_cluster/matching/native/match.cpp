@@ -123,8 +123,11 @@ void Worker::emit(uint32_t group, uint32_t block, Hits& hits) const {
     hits.reserve_tile();
     const BlockFacts& facts = tile_.facts[block];
     const uint32_t first_row = tile_.first + block * kBlockRows;
+    const uint32_t count = unit_.span->first + unit_.span->count - first_row;
+    // Rows behind the end of the span may have been appended since the search began.
+    const uint64_t there = facts.live & (count < kBlockRows ? (uint64_t(1) << count) - 1 : ~uint64_t(0));
     for (uint32_t i = 0; i < panel_.group_size(group); ++i) {
-        uint64_t candidates = result_.candidates[i] & facts.live;
+        uint64_t candidates = result_.candidates[i] & there;
         const uint32_t query = panel_.first() + group * kTileQueries + i;
         const uint32_t lowest = plan_.triangle ? query + 1 : plan_.first_row;
         if (first_row < lowest) {
