@@ -6,9 +6,9 @@ try:
     from stream_cluster.matching import _kernel
 except ImportError as missing:
     raise ImportError(
-        f"the native matching kernel cannot be loaded ({missing}). It is built when the package is "
-        "installed: run `make setup` in a clone, or `pip install .` with a C++17 compiler. On purpose nothing slower takes "
-        "its place: the portable path of the kernel runs on every processor."
+        f"the native matching kernel cannot be loaded ({missing}). It is built when the package is installed:"
+        " run `make setup` in a clone, or `pip install .` with a C++17 compiler. On purpose nothing slower "
+        "takes its place: the portable path of the kernel runs on every processor."
     ) from missing
 
 PackedRows = _kernel.PackedRows

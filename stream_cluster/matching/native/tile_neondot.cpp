@@ -46,9 +46,9 @@ inline unsigned exceeds(int32x4_t dots, const float* row_norms, float32x4_t boun
 }
 
 // Can one of four rows still be a hit of the query?
-inline bool head_exceeds(int32x4_t dots, const float* row_norms, float32x4_t rests, float slope, float base) {
+inline bool head_exceeds(int32x4_t dots, const float* row_norms, const float* rests, float slope, float base) {
     const float32x4_t scaled = vmulq_f32(vcvtq_f32_s32(dots), vld1q_f32(row_norms));
-    const float32x4_t most = vaddq_f32(scaled, vmulq_n_f32(rests, slope));
+    const float32x4_t most = vaddq_f32(scaled, vmulq_n_f32(vld1q_f32(rests), slope));
     return vmaxvq_u32(vcgtq_f32(most, vdupq_n_f32(base))) != 0;
 }
 
@@ -58,10 +58,10 @@ inline bool head_exceeds(int32x4_t dots, const float* row_norms, float32x4_t res
 
 #define TEST_HEAD(i)                                                                             \
     if constexpr (M > i) {                                                                       \
-        any |= head_exceeds(a##i##0, norms, rests[0], tile.head_slope[i], tile.head_base[i]);       \
-        any |= head_exceeds(a##i##1, norms + 4, rests[1], tile.head_slope[i], tile.head_base[i]);   \
-        any |= head_exceeds(a##i##2, norms + 8, rests[2], tile.head_slope[i], tile.head_base[i]);   \
-        any |= head_exceeds(a##i##3, norms + 12, rests[3], tile.head_slope[i], tile.head_base[i]);  \
+        any |= head_exceeds(a##i##0, norms, rests + 0, tile.head_slope[i], tile.head_base[i]);       \
+        any |= head_exceeds(a##i##1, norms + 4, rests + 4, tile.head_slope[i], tile.head_base[i]);   \
+        any |= head_exceeds(a##i##2, norms + 8, rests + 8, tile.head_slope[i], tile.head_base[i]);   \
+        any |= head_exceeds(a##i##3, norms + 12, rests + 12, tile.head_slope[i], tile.head_base[i]);  \
     }
 
 #define TEST(i)                                                              \
@@ -89,10 +89,8 @@ Part slice_of(const Tile& tile, TileResult& result, int first) {
     unsigned any = 0;
     if (tile.head_groups) {
         GROUPS(tile.head_groups)
-        float32x4_t rests[4];
-        for (int r = 0; r < 16; ++r) {
-            rests[r / 4][r % 4] = float(tile.row_rests[first + r]);
-        }
+        float rests[16];
+        for (int r = 0; r < 16; ++r) rests[r] = float(tile.row_rests[first + r]);
         FOR_QUERIES(TEST_HEAD)
         if (!any) return Part::kPruned;
     }
