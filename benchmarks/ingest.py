@@ -33,6 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.environment import environment
+from benchmarks.process import Measured, Usage
 from benchmarks.service_probe import Commit, read_commits
 from stream_cluster.generate import GenerateOptions, generate_events
 from stream_cluster.sandbox import Broker, start_broker
@@ -47,12 +48,11 @@ class Run:
     sent_s: npt.NDArray[np.float64]
     """Wall clock of the call that sent each event, shape (events,)."""
     commits: list[Commit]
-    peak_memory_bytes: int
-    cpu_s: float
-    """User and system time of the service's process."""
+    usage: Usage
+    """Of the service's process."""
 
 
-def _start_service(broker: Broker, folder: Path, name: str) -> tuple[subprocess.Popen[bytes], Path]:
+def _start_service(broker: Broker, folder: Path, name: str) -> tuple[Measured, Path]:
     notes = folder / f"{name}.jsonl"
     settings = {
         "KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
@@ -71,10 +71,8 @@ def _start_service(broker: Broker, folder: Path, name: str) -> tuple[subprocess.
         "LOG__LEVEL": "warning",
     }
     variables = {f"STREAM_CLUSTER_{key}": value for key, value in settings.items()}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.service_probe", str(notes)], env={**os.environ, **variables}
-    )
-    return process, notes
+    command = [sys.executable, "-m", "benchmarks.service_probe", str(notes)]
+    return Measured(command, env={**os.environ, **variables}), notes
 
 
 def _send(producer: Producer, topic: str, events: list[tuple[bytes, bytes]], rate: float | None) -> Any:
@@ -100,7 +98,8 @@ def _send(producer: Producer, topic: str, events: list[tuple[bytes, bytes]], rat
 def _run(
     broker: Broker, folder: Path, name: str, events: list[tuple[bytes, bytes]], rate: float | None
 ) -> Run:
-    process, notes = _start_service(broker, folder, name)
+    measured_process, notes = _start_service(broker, folder, name)
+    process = measured_process.process
     try:
         # The first event is a warm-up of its own: it proves that the service reads.
         producer = Producer({"bootstrap.servers": broker.bootstrap_servers, "linger.ms": 5, "acks": "all"})
@@ -117,13 +116,10 @@ def _run(
         _wait_for(process, notes, len(events), deadline)
     finally:
         process.send_signal(signal.SIGTERM)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise SystemExit(f"the service ended with status {process.returncode}")
-    return Run(
-        sent_s, read_commits(notes)[1:], usage.ru_maxrss * 1024, round(usage.ru_utime + usage.ru_stime, 2)
-    )
+        usage = measured_process.wait()
+    if usage.returncode != 0:
+        raise SystemExit(f"the service ended with status {usage.returncode}")
+    return Run(sent_s, read_commits(notes)[1:], usage)
 
 
 def _check(process: subprocess.Popen[bytes], deadline: float) -> None:
@@ -159,8 +155,8 @@ def summarise(run: Run) -> dict[str, Any]:
         "objects": sum(commit.objects for commit in run.commits),
         "links": sum(commit.links for commit in run.commits),
         "stage_s": {stage: round(seconds, 3) for stage, seconds in stage_s.items()},
-        "cpu_s": run.cpu_s,
-        "peak_memory_mb": round(run.peak_memory_bytes / 1e6, 1),
+        "cpu_s": run.usage.cpu_s,
+        "peak_memory_mb": round(run.usage.peak_memory_bytes / 1e6, 1),
     }
 
 

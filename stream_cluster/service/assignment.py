@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from stream_cluster.config import Settings
-from stream_cluster.errors import LogGap
+from stream_cluster.errors import ConfigError, LogGap
 from stream_cluster.matching import SpaceMatcher
 from stream_cluster.messages import DecodeRules
 from stream_cluster.service.ingest import IngestContext, PartitionRunner
@@ -70,12 +70,19 @@ class Assignment:
 
     async def _on_revoked(self, revoked: set[TopicPartition]) -> None:
         # A partition that comes back is not loaded again, so nothing is closed before the new assignment
-        # is known; until then its records are not taken in.
+        # is known; until then its records are not taken in, and the consumer knows no partition.
+        self._assigned = None
         for partition in revoked:
             if partition.partition in self.runners:
                 self.runners[partition.partition].drop_buffer()
 
     async def _on_assigned(self, assigned: set[TopicPartition]) -> None:
+        found = len(self._consumer.partitions_for_topic(self._topic) or ())
+        if found != self._partitions:
+            raise ConfigError(
+                f"topic {self._topic} has {found} partitions now, but had {self._partitions} at start; "
+                "accounts would be split between partitions"
+            )
         self._context.metrics.rebalances.inc()
         self._context.metrics.partitions.set(len(assigned))
         _log.info("partitions_assigned", partitions=sorted(tp.partition for tp in assigned))
@@ -176,7 +183,9 @@ class Assignment:
         return stored
 
     def _rewind(self, partition: TopicPartition) -> None:
-        """Read on from what has been applied."""
+        """Read on from what has been applied, if the partition is ours at this moment."""
+        if self._assigned is None or partition not in self._assigned:
+            return
         runner = self.runners[partition.partition]
         runner.drop_buffer()
         self._consumer.seek(partition, runner.next_offset)

@@ -17,6 +17,7 @@ from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
+    MessageSizeTooLargeError,
     NodeNotReadyError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
@@ -30,6 +31,7 @@ from stream_cluster.service.logs import get_logger
 
 _T = TypeVar("_T")
 _RETRY_S = 0.5
+_FETCH_WAIT_MS = 100
 _log = get_logger(__name__)
 
 
@@ -145,6 +147,9 @@ def make_consumer(settings: KafkaSettings, *, group: bool, **overrides: Any) -> 
         "enable_auto_commit": False,
         # Positions come from the state; a position that the log no longer has must be an error.
         "auto_offset_reset": "none" if group else "earliest",
+        # A broker answers one connection's requests in order, so every question about offsets waits for the
+        # fetch under way: at most this long when nothing arrives.
+        "fetch_max_wait_ms": _FETCH_WAIT_MS,
         "fetch_max_bytes": settings.fetch_max_bytes,
         "max_partition_fetch_bytes": settings.max_partition_fetch_bytes,
         "session_timeout_ms": settings.session_timeout_ms,
@@ -210,6 +215,31 @@ async def partition_count(producer: AIOKafkaProducer, topic: str, timeout_s: flo
         if time.monotonic() > deadline:
             raise ConfigError(f"topic {topic} does not exist")
         await asyncio.sleep(0.1)
+
+
+async def until_acknowledged(
+    send: Callable[[], Awaitable[object]], topic: str, give_up: Callable[[], bool]
+) -> None:
+    """Send, again and again while the brokers do not acknowledge, until `give_up` says so.
+
+    What was sent more than once may be there more than once.
+
+    Raises:
+        BrokerUnavailable: gave up.
+        MessageSizeTooLargeError: the topic does not take a message of that size.
+    """
+    while True:
+        try:
+            await send()
+        except MessageSizeTooLargeError:
+            raise
+        except KafkaError as error:
+            if give_up():
+                raise BrokerUnavailable(f"topic {topic}: {error!r}") from error
+            _log.warning("not_acknowledged", topic=topic, error=repr(error), retrying=True)
+            await asyncio.sleep(_RETRY_S)
+        else:
+            return
 
 
 class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types

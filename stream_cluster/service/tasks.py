@@ -252,7 +252,7 @@ class Tasks:
         if result is not None:
             message = _done(account_id, task_id, result, duration_s)
         try:
-            await self._statuses.send(message)
+            await self._statuses.send(message, give_up=lambda: job.abandoned)
             await self._remember(job.runner, account_id, task_id, status)
         except (StreamClusterError, OSError) as error:
             _log.warning("task_end_not_stored", task_id=task_id, status=status, error=str(error))

@@ -16,6 +16,8 @@ Synchronous = Literal["full", "normal", "off"]
 # Commits append to the WAL; copying it into the database costs a second write and an fsync, so it is done
 # per 64 MiB and not per 4 MiB as by default.
 _CHECKPOINT_PAGES = 16_384
+# A report looks objects up in the order of clusters, not in that of the file.
+_READER_CACHE_KIB = 32 * 1024
 
 
 def database_path(directory: Path, partition: int) -> Path:
@@ -86,6 +88,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
         try:
             connection.execute("PRAGMA query_only = ON")
             connection.execute("PRAGMA temp_store = MEMORY")
+            connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
             _check_format(connection, path)
         except BaseException:
             connection.close()

@@ -246,8 +246,11 @@ class Partition:
 
     def _add_new(self, batch: Batch, accepted: list[ObjectMessage]) -> None:
         """Give rows to new objects, and count every record as accepted or duplicate."""
+        previous, metadata = None, ()
         for message in accepted:
-            metadata = metadata_row(message.metadata)
+            # Objects without metadata may share an empty one.
+            if message.metadata is not previous:
+                previous, metadata = message.metadata, metadata_row(message.metadata)
             is_new = False
             for descriptor in message.descriptors:
                 key = SpaceKey(message.account_id, message.object_type, descriptor.type, descriptor.version)
@@ -256,8 +259,11 @@ class Partition:
 
     def _reject(self, batch: Batch, position: int, rejection: Rejection) -> None:
         batch.rejected.append((position, rejection))
-        # Counted under the account only if it is one of ours: made-up ids must not grow the table.
-        known = rejection.account_id in self._account_ids
+        # Counted under the account only if it is one of ours: made-up ids must not grow the table. Accounts
+        # that are new in this batch are, else the counts would depend on where batches begin.
+        known = rejection.account_id in self._account_ids or any(
+            key.account_id == rejection.account_id for key in batch.spaces
+        )
         batch.counters[rejection.account_id or "" if known else "", "rejected", rejection.reason.value] += 1
 
     def _store(self, space_batch: SpaceBatch) -> None:
