@@ -9,7 +9,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo check test test-all bench bench-ingest lock clean
+.PHONY: help setup demo check test test-all bench bench-ingest bench-snapshot bench-faces docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,7 +47,18 @@ bench: ## List the benchmarks
 	@awk -F ':.*## ' '/^bench-[a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 bench-ingest: setup ## Benchmark: events per second, latency and memory of the whole service on a real broker
-	$(BIN)/python -m benchmarks.ingest $(ARGS)
+	$(BIN)/python -m benchmarks.ingest --write benchmarks/results/ingest.json $(ARGS)
+
+bench-snapshot: setup ## Benchmark: labels and archive of a million objects from the forest
+	$(BIN)/python -m benchmarks.snapshot --write benchmarks/results/snapshot.json $(ARGS)
+
+# The data is not part of this repository: a folder with events.jsonl.gz and people.csv.
+DATA ?= ../shared/data/faces
+bench-faces: setup ## Benchmark: clusters of labelled real faces against SciPy and the truth, DATA=folder
+	$(BIN)/python -m benchmarks.faces --data $(DATA) --write benchmarks/results/faces.json $(ARGS)
+
+docs: setup ## Write the tables in the documentation that are made from the code and the benchmark results
+	$(BIN)/python -m docs.build
 
 lock: setup ## Write requirements.lock anew; versions change only where pyproject.toml asks for it
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra images --universal --generate-hashes \

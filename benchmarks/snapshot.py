@@ -77,19 +77,13 @@ def make_state(folder: Path, objects: int) -> None:
         )
         for begin in range(0, objects, _BLOCK):
             rows = range(begin, min(begin + _BLOCK, objects))
-            insert_objects(
-                database,
-                (
-                    object_row(
-                        1,
-                        row,
-                        str(uuid.UUID(bytes=random.bytes(16))),
-                        metadata_row(_metadata(row)),
-                        descriptor,
-                    )
-                    for row in rows
-                ),
-            )
+            objects_rows = [
+                object_row(
+                    1, row, str(uuid.UUID(bytes=random.bytes(16))), metadata_row(_metadata(row)), descriptor
+                )
+                for row in rows
+            ]
+            insert_objects(database, objects_rows)
             write_codes(database, 1, begin, np.ones((len(rows), 1), np.int8))
         write_links(database, 1, synthetic_forest(objects), merged=True)
     database.close()

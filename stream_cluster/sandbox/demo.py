@@ -23,12 +23,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from stream_cluster.config.settings import KafkaSettings
 from stream_cluster.errors import StreamClusterError
 from stream_cluster.sandbox.choice import start_broker
+from stream_cluster.sandbox.mock import MockBroker
 from stream_cluster.sandbox.properties import free_ports
 
 OUTPUT = Path("demo-output")
 _EVENTS = 4000
+_MOCK_EVENTS = 1000  # a mock cluster keeps no more than 5 MiB a partition
 _ACCOUNT = "demo"
 _READY_TIMEOUT_S = 60.0
 
@@ -41,11 +44,25 @@ def main() -> int:
     shutil.rmtree(OUTPUT, ignore_errors=True)
     OUTPUT.mkdir()
     try:
-        with start_broker(allow_mock=True, report=_say) as broker, _service(broker.bootstrap_servers) as http:
-            _wait_until_ready(http)
+        with contextlib.ExitStack() as running:
+            broker = running.enter_context(start_broker(allow_mock=True, report=_say))
+            if isinstance(broker, MockBroker):
+                kafka = KafkaSettings()
+                broker.create_topics(
+                    [kafka.events_topic, kafka.tasks_topic, kafka.results_topic, kafka.dead_letter_topic]
+                )
+            running.enter_context(_service(broker.bootstrap_servers))
             events = OUTPUT / "events.jsonl.gz"
             truth = OUTPUT / "people.csv"
-            _command("generate", "--events", str(_EVENTS), "--output", str(events), "--truth", str(truth))
+            _command(
+                "generate",
+                "--events",
+                str(_EVENTS if broker.is_real else _MOCK_EVENTS),
+                "--output",
+                str(events),
+                "--truth",
+                str(truth),
+            )
             _command("produce", str(events), "--config", str(OUTPUT / "demo.toml"))
             archive = _submit()
             _command("inspect", str(OUTPUT / "state"))
@@ -85,8 +102,8 @@ def _command(*arguments: str, capture: bool = False) -> str:
 
 
 @contextlib.contextmanager
-def _service(bootstrap_servers: str) -> Iterator[str]:
-    """The service as a process of its own; gives the base address of its HTTP server."""
+def _service(bootstrap_servers: str) -> Iterator[None]:
+    """The service as a process of its own, ready."""
     port = free_ports(1)[0]
     config = OUTPUT / "demo.toml"
     config.write_text(
@@ -114,16 +131,19 @@ port = {port}
         # A session of its own: Ctrl-C reaches the demo alone, which then stops the service in order.
         process = subprocess.Popen([_program(), *arguments], stderr=log, start_new_session=True)
     try:
-        yield f"http://127.0.0.1:{port}"
+        _wait_until_ready(process, f"http://127.0.0.1:{port}")
+        yield
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
 
 
-def _wait_until_ready(http: str) -> None:
+def _wait_until_ready(process: subprocess.Popen[bytes], http: str) -> None:
     deadline = time.monotonic() + _READY_TIMEOUT_S
     answer = "no answer"
     while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise StreamClusterError(f"the service ended with status {process.returncode}")
         try:
             with urllib.request.urlopen(f"{http}/readyz", timeout=2) as response:  # noqa: S310 - our own
                 response.read()
@@ -147,6 +167,7 @@ def _submit() -> Path:
         "--columns", "create_time,source,track_id",
         "--config", str(OUTPUT / "demo.toml"),
         "--wait",
+        "--timeout-s", "120",
         capture=True,
     )  # fmt: skip
     sys.stdout.write(location)

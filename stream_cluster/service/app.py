@@ -114,14 +114,12 @@ class Service:
         clients: list[AIOKafkaConsumer | AIOKafkaProducer],
     ) -> None:
         settings, kafka = self.settings, self.settings.kafka
-        await ensure_topics(
-            settings,
-            [kafka.events_topic, kafka.tasks_topic, kafka.results_topic, kafka.dead_letter_topic],
-        )
-        producer = await start_client(make_producer(kafka), kafka)
-        clients.append(producer)
         task_consumer = await start_client(make_consumer(kafka, group=False), kafka)
         clients.append(task_consumer)
+        topics = [kafka.events_topic, kafka.tasks_topic, kafka.results_topic, kafka.dead_letter_topic]
+        await ensure_topics(settings, topics, task_consumer)
+        producer = await start_client(make_producer(kafka), kafka)
+        clients.append(producer)
         consumer = make_consumer(kafka, group=True)
         partitions = await partition_count(producer, kafka.events_topic, kafka.connect_timeout_s)
         task_partitions = await partition_count(producer, kafka.tasks_topic, kafka.connect_timeout_s)

@@ -25,6 +25,8 @@ from stream_cluster.state.partition import Partition, PartitionIdentity
 
 _log = get_logger(__name__)
 _POLL_MS = 200
+# While a partition is paused, the end of its backlog has to be noticed soon: nothing else wakes the loop.
+_PAUSED_POLL_MS = 10
 _COMMIT_S = 2.0
 # Records fetched and not applied yet are bounded by bytes too: a few large messages must not fill memory.
 _BUFFER_MAX_BYTES = 64 * 1024 * 1024
@@ -228,7 +230,8 @@ class Assignment:
         while True:
             try:
                 fetched = await self._consumer.getmany(
-                    timeout_ms=_POLL_MS, max_records=self._settings.ingest.batch_max_records
+                    timeout_ms=_PAUSED_POLL_MS if self._paused else _POLL_MS,
+                    max_records=self._settings.ingest.batch_max_records,
                 )
             except OffsetOutOfRangeError as error:
                 raise LogGap(f"topic {self._topic}: the log no longer has offset {error.args[0]}") from error

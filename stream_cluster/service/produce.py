@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ _MAX_UNACKNOWLEDGED = 4096
 _MAX_READ_AHEAD = 512
 _TAKE_AT_MOST = 256
 _POLL_S = 0.2
+_TOPIC_TIMEOUT_S = 3.0
 
 
 class Line(NamedTuple):
@@ -67,9 +68,10 @@ async def produce_lines(
         ConfigError: the topic does not exist.
         Cancelled: asked to stop; what was sent has been acknowledged.
     """
-    producer = await start_client(make_producer(settings), settings)
+    producer = make_producer(settings)
     try:
-        partitions = await partition_count(producer, settings.events_topic, timeout_s=2.0)
+        await _heeding(start_client(producer, settings), interrupt)
+        partitions = await partition_count(producer, settings.events_topic, _TOPIC_TIMEOUT_S)
         sender = _Sender(producer, settings, partitions, rate)
         reader = _Reader(lines, interrupt)
         try:
@@ -85,6 +87,18 @@ async def produce_lines(
         raise BrokerUnavailable(f"topic {settings.events_topic}: {error!r}") from error
     finally:
         await producer.stop()
+
+
+async def _heeding(work: Coroutine[Any, Any, object], interrupt: Interrupt) -> None:
+    """Wait for work that knows no interrupt, such as a connection. Raises Cancelled when asked to stop."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        await asyncio.wait([task], timeout=_POLL_S)
+        if interrupt.cancelled and not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            interrupt.check()
+    task.result()
 
 
 class _Sender:
@@ -124,9 +138,12 @@ class _Sender:
             await self._waiting.popleft()
 
     async def flush(self) -> None:
-        """Wait until every message is acknowledged."""
-        while self._waiting:
-            await self._waiting.popleft()
+        """Wait until every message is answered. Raises the first KafkaError among the answers."""
+        answers = await asyncio.gather(*self._waiting, return_exceptions=True)
+        self._waiting.clear()
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
 
     def summary(self) -> ProduceSummary:
         return ProduceSummary(self.events, self._value_bytes, time.monotonic() - self._began)

@@ -28,6 +28,7 @@ OnStatus = Callable[[TaskStatus], None]
 
 _HEADERS = [("content-type", b"application/json")]
 _POLL_MS = 200
+_TOPIC_TIMEOUT_S = 3.0
 
 
 def _ignore(status: TaskStatus) -> None:

@@ -78,7 +78,7 @@ class TaskReader:
 
     async def _handle(self, record: ConsumerRecord) -> None:
         task = decode_task(raw_record(record))
-        if isinstance(task, BadTask) and task.account_id is None:
+        if isinstance(task, BadTask) and not task.reportable:
             _log.warning(
                 "task_unreadable", partition=record.partition, offset=record.offset, reason=task.reason.value
             )

@@ -246,8 +246,8 @@ class Tasks:
     ) -> None:
         account_id, task_id = job.key
         duration_s = time.monotonic() - job.began
-        # First the status, then the note that it was sent: a crash between repeats the task, which gives
-        # the same archive, and never leaves a task without its last word.
+        # First the status, then the note that it was sent: a crash between repeats the task, over the state
+        # of that time, and never leaves a task without its last word.
         message = _status(account_id, task_id, status, job.progress[1], error=fault, duration_s=duration_s)
         if result is not None:
             message = _done(account_id, task_id, result, duration_s)
