@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -77,9 +78,12 @@ def open_reader(path: Path) -> sqlite3.Connection:
     """
     if not path.is_file():
         raise StateError(f"{path}: no such state database")
+    # A reader of a WAL database writes its index beside it. Where it may not, and no writer has left a WAL,
+    # the file is complete by itself.
+    alone = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
     with explain_errors(path):
         connection = sqlite3.connect(
-            f"{path.resolve().as_uri()}?mode=ro",
+            f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' if alone else ''}",
             uri=True,
             isolation_level=None,
             check_same_thread=False,
