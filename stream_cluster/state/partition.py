@@ -401,7 +401,9 @@ class Partition:
     def close(self) -> None:
         """Wait for background work, save caches, close the database."""
         for job in self._compactions.values():
-            job.exception()
+            # One that waits for a thread may wait for this very one.
+            if not job.cancel():
+                job.exception()
         for space in self._spaces.values():
             if space.matcher is not None:
                 space.matcher.save_cache()
