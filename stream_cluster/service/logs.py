@@ -10,7 +10,6 @@ import structlog
 
 from stream_cluster.config.settings import LogSettings
 
-
 _REPEAT_S = 30.0
 
 
