@@ -21,7 +21,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from stream_cluster.errors import StateCorrupt
 from stream_cluster.matching import RecallSample, SpaceMatcher
@@ -30,7 +29,7 @@ from stream_cluster.model import SpaceKey
 from stream_cluster.state import tasks
 from stream_cluster.state.batch import Batch, Outcome, outcome
 from stream_cluster.state.chunks import read_codes, write_codes, write_links
-from stream_cluster.state.compaction import Compaction, compact, exchange, is_due
+from stream_cluster.state.compaction import Compaction, Inline, compact, exchange, is_due
 from stream_cluster.state.database import Synchronous, explain_errors, open_writer, transaction
 from stream_cluster.state.objects import insert_objects, known_ids, metadata_row
 from stream_cluster.state.space import Space, SpaceBatch, encode_batch, load_spaces, match_batch
@@ -63,18 +62,6 @@ class PartitionIdentity:
         }
 
 
-class _Inline(Executor):
-    """Runs what is submitted at once, in the caller's thread."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except BaseException as error:
-            future.set_exception(error)
-        return future
-
-
 class Partition:
     """State and engine of one input partition. Not thread-safe: one call at a time, from any thread."""
 
@@ -104,7 +91,7 @@ class Partition:
         self._rules = rules
         self._new_matcher = new_matcher
         self._floor = floor_cosine
-        self._background = background or _Inline()
+        self._background = background or Inline()
         self._compactions: dict[int, Future[Compaction]] = {}
         self.next_offset: int
         """First offset to read after a restart; one past the last applied. 0 when nothing was applied."""
