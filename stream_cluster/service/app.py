@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
@@ -37,6 +38,7 @@ from stream_cluster.state.lock import DirectoryLock
 
 _log = get_logger(__name__)
 _BEAT_S = 1.0
+_Client = TypeVar("_Client", AIOKafkaConsumer, AIOKafkaProducer)
 
 
 class Service:
@@ -114,13 +116,18 @@ class Service:
         clients: list[AIOKafkaConsumer | AIOKafkaProducer],
     ) -> None:
         settings, kafka = self.settings, self.settings.kafka
-        task_consumer = await start_client(make_consumer(kafka, group=False), kafka)
-        clients.append(task_consumer)
+
+        # Noted before they start, so that a stop while they connect ends them too: a consumer that has
+        # joined would keep its group waiting.
+        def noted(client: _Client) -> _Client:
+            clients.append(client)
+            return client
+
+        task_consumer = await start_client(noted(make_consumer(kafka, group=False)), kafka)
         topics = [kafka.events_topic, kafka.tasks_topic, kafka.results_topic, kafka.dead_letter_topic]
         await ensure_topics(settings, topics, task_consumer)
-        producer = await start_client(make_producer(kafka), kafka)
-        clients.append(producer)
-        consumer = make_consumer(kafka, group=True)
+        producer = await start_client(noted(make_producer(kafka)), kafka)
+        consumer = noted(make_consumer(kafka, group=True))
         partitions = await partition_count(producer, kafka.events_topic, kafka.connect_timeout_s)
         task_partitions = await partition_count(producer, kafka.tasks_topic, kafka.connect_timeout_s)
 
@@ -159,8 +166,12 @@ class Service:
         await reader.start()
         assignment.attach_tasks = reader.attach
         await assignment.subscribe()
-        await start_client(consumer, kafka)
-        clients.append(consumer)
+        try:
+            await start_client(consumer, kafka)
+        except BaseException:
+            # Partitions may have been opened already.
+            await assignment.close()
+            raise
         self._assignment = assignment
         await self._serve(assignment, reader, tasks)
 

@@ -62,6 +62,7 @@ class Assignment:
         self._opening: dict[TopicPartition, asyncio.Task[None]] = {}
         self._paused: set[TopicPartition] = set()
         self._caught_up: set[int] = set()
+        self._closing = False
 
     # -- rebalances ------------------------------------------------------------------------------------
 
@@ -95,6 +96,8 @@ class Assignment:
         for partition in assigned:
             self._consumer.seek(partition, 0)
         self._paused = set(assigned)
+        if self._closing:
+            return  # a last rebalance on the way out: nobody would close what is opened now
         for partition in list(self._opening):
             if partition not in assigned:
                 await self._cancel_opening(partition)
@@ -119,10 +122,11 @@ class Assignment:
             runner = PartitionRunner(state, self._context, self._fail)
             state = None
             self.runners[partition.partition] = runner
+            # Before new tasks come in: one accepted meanwhile would be found unfinished, and run twice.
+            await self._tasks.resume(runner)
             assert self.attach_tasks is not None
             await self.attach_tasks(runner)
             self._rewind(partition)
-            await self._tasks.resume(runner)
         except Exception as error:
             self._fail(error)
         finally:
@@ -210,6 +214,7 @@ class Assignment:
 
     async def close(self) -> None:
         """Finish the batches under way and close every partition; tell Kafka how far we came."""
+        self._closing = True
         for partition in list(self._opening):
             await self._cancel_opening(partition)
         offsets = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -41,7 +42,7 @@ class TaskReader:
         self._end_of = end_of
         self._tasks = tasks
         self._positions: dict[TopicPartition, int] = {}
-        self._seeks = 0
+        self._seeks: Counter[TopicPartition] = Counter()
 
     async def start(self) -> None:
         """Assign the topic's partitions; reading begins where the first runner needs it."""
@@ -61,20 +62,21 @@ class TaskReader:
             runner.other_offsets[label] = wanted
             if wanted < self._positions[partition]:
                 self._consumer.seek(partition, wanted)
-                self._seeks += 1
+                self._seeks[partition] += 1
                 self._positions[partition] = wanted
 
     async def run(self) -> None:
         """Read until cancelled."""
         while True:
             fetched = await self._consumer.getmany(timeout_ms=1000)
+            seeks = self._seeks.copy()
             for partition, records in fetched.items():
-                seeks = self._seeks
                 for record in records:
-                    await self._handle(record)
-                    if self._seeks != seeks:
+                    if self._seeks[partition] != seeks[partition]:
                         break  # `attach` went back meanwhile: what is left here comes again
-                    self._positions[partition] = record.offset + 1
+                    await self._handle(record)
+                    if self._seeks[partition] == seeks[partition]:
+                        self._positions[partition] = record.offset + 1
 
     async def _handle(self, record: ConsumerRecord) -> None:
         task = decode_task(raw_record(record))
@@ -86,7 +88,9 @@ class TaskReader:
         assert task.account_id is not None
         runner = self._runners.get(self._partition_of(task.account_id))
         label = record.topic, record.partition
-        if runner is None or record.offset < runner.other_offsets.get(label, 0):
+        # One that is not attached yet goes back to this record when it is; taking it now would make its state
+        # say that nothing before it is left.
+        if runner is None or label not in runner.other_offsets or record.offset < runner.other_offsets[label]:
             return
         try:
             await self._serve(runner, task, {label: record.offset + 1})

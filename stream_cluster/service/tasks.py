@@ -162,7 +162,12 @@ class Tasks:
 
     async def _open_view(self, job: Job) -> None:
         partition = job.runner.partition
-        job.view = await job.runner.in_engine(partition.view)
+        view = await job.runner.in_engine(partition.view)
+        if self._jobs.get(job.key) is not job:
+            # Cancelled or past its deadline meanwhile: nobody else would close it.
+            await job.runner.in_engine(view.close)
+            return
+        job.view = view
         job.as_of = {
             "topic": partition.identity.topic,
             "partition": partition.identity.partition,

@@ -1,4 +1,4 @@
-"""Reading archives, and the answer they must hold, worked out from the messages without the product's code."""
+"""Reading archives, and the answer they must hold, worked out from the messages without the product."""
 
 from __future__ import annotations
 

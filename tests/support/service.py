@@ -189,7 +189,7 @@ class EngineGate:
 
 
 class FeedGate:
-    """Holds fetched records before they are taken in; unlike at `EngineGate`, tasks are accepted meanwhile."""
+    """Holds fetched records before they are taken in; tasks are accepted meanwhile."""
 
     def __init__(self) -> None:
         self._patch = pytest.MonkeyPatch()
