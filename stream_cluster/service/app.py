@@ -31,10 +31,12 @@ from stream_cluster.service.kafka import (
 from stream_cluster.service.logs import configure_logs, get_logger
 from stream_cluster.service.metrics import Metrics
 from stream_cluster.service.statuses import Statuses
+from stream_cluster.service.task_history import read_ended
 from stream_cluster.service.task_reader import TaskReader
 from stream_cluster.service.tasks import Tasks
 from stream_cluster.state.batch import Outcome
 from stream_cluster.state.lock import DirectoryLock
+from stream_cluster.state.tasks import TaskState
 
 _log = get_logger(__name__)
 _BEAT_S = 1.0
@@ -138,6 +140,9 @@ class Service:
             topic_partition = TopicPartition(kafka.events_topic, partition)
             return int((await consumer.end_offsets([topic_partition]))[topic_partition])
 
+        async def ended_tasks() -> dict[tuple[str, str], TaskState]:
+            return await read_ended(kafka, producer)
+
         context = IngestContext(
             settings.ingest,
             engine,
@@ -145,7 +150,9 @@ class Service:
             self.metrics,
             self._on_commit,
         )
-        tasks = Tasks(settings, Statuses(producer, kafka.results_topic), self.metrics, task_threads)
+        tasks = Tasks(
+            settings, Statuses(producer, kafka.results_topic), self.metrics, task_threads, ended_tasks
+        )
         assignment = Assignment(
             settings,
             consumer,
@@ -161,6 +168,7 @@ class Service:
             assignment.runners,
             partition_of=partition_of,
             end_of=end_of,
+            read_ended=ended_tasks,
             tasks=tasks,
         )
         await reader.start()

@@ -11,7 +11,9 @@ from stream_cluster.errors import Cancelled
 from stream_cluster.messages import BadTask, CancelRequest, DeleteRequest, TaskRequest, decode_task
 from stream_cluster.service.ingest import PartitionRunner, raw_record
 from stream_cluster.service.logs import get_logger
+from stream_cluster.service.task_history import ReadEnded
 from stream_cluster.service.tasks import Tasks
+from stream_cluster.state.tasks import TaskState
 
 _log = get_logger(__name__)
 
@@ -32,15 +34,21 @@ class TaskReader:
         *,
         partition_of: Callable[[str], int],
         end_of: Callable[[int], Awaitable[int]],
+        read_ended: ReadEnded,
         tasks: Tasks,
     ) -> None:
-        """`partition_of` gives an account's partition of the events topic, `end_of` that partition's end."""
+        """`partition_of` gives an account's partition of the events topic, `end_of` that partition's end.
+
+        `read_ended` tells a state that is behind what became of the tasks that it has not read.
+        """
         self._consumer = consumer
         self._partitions = partitions
         self._runners = runners
         self._partition_of = partition_of
         self._end_of = end_of
+        self._read_ended = read_ended
         self._tasks = tasks
+        self._ended: dict[int, Mapping[tuple[str, str], TaskState]] = {}
         self._positions: dict[TopicPartition, int] = {}
         self._seeks: Counter[TopicPartition] = Counter()
 
@@ -54,11 +62,18 @@ class TaskReader:
     async def attach(self, runner: PartitionRunner) -> None:
         """Make sure that a runner sees every task from its own next_offset on."""
         beginnings = await self._consumer.beginning_offsets(self._partitions)
-        for partition in self._partitions:
+        # A state that never read the topic starts at its beginning.
+        offsets = {
+            partition: max(
+                runner.partition.stored_offset(partition.topic, partition.partition) or 0, beginning
+            )
+            for partition, beginning in beginnings.items()
+        }
+        self._ended.pop(runner.number, None)
+        if any(wanted < self._positions[partition] for partition, wanted in offsets.items()):
+            self._ended[runner.number] = await self._read_ended()
+        for partition, wanted in offsets.items():
             label = partition.topic, partition.partition
-            stored = runner.partition.stored_offset(*label)
-            # A state that never read the topic starts at its beginning.
-            wanted = beginnings[partition] if stored is None else max(stored, beginnings[partition])
             runner.other_offsets[label] = wanted
             if wanted < self._positions[partition]:
                 self._consumer.seek(partition, wanted)
@@ -104,11 +119,15 @@ class TaskReader:
         task: TaskRequest | CancelRequest | DeleteRequest | BadTask,
         offsets: Mapping[tuple[str, int], int],
     ) -> None:
+        key = task.account_id or "", task.task_id or ""
+        ended = self._ended.get(runner.number, {}).get(key)
         if isinstance(task, TaskRequest):
             barrier = await self._end_of(runner.number)
-            await self._tasks.accept(runner, task, barrier, offsets)
+            await self._tasks.accept(runner, task, barrier, offsets, ended or "pending")
         elif isinstance(task, CancelRequest):
             self._tasks.cancel(task.account_id, task.task_id)
+        elif ended is not None:
+            return  # answered in an earlier life
         elif isinstance(task, DeleteRequest):
             message = "type delete is not available yet"
             await self._tasks.reject(task.account_id, task.task_id, "bad_request", message)

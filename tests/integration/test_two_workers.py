@@ -65,6 +65,10 @@ async def test_two_workers_answer_every_account_once_and_one_takes_over_from_the
         # The partitions of the other are read from the beginning of the log.
         await client.produce(records[1000:])
         await _tasks(client, records, "by one")
+        # The rebuilt state has read the old tasks again, and knows from their statuses that they have ended.
+        for account in ACCOUNTS:
+            states = [status["status"] for status in client.statuses("by two", account)]
+            assert (states.count("pending"), states.count("done")) == (1, 1)
         assert first.records() == {"accepted": len(records), "duplicate": 0, "rejected": 0}
 
 

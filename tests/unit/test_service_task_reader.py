@@ -75,10 +75,12 @@ class FakeTasks:
 
     def __init__(self) -> None:
         self.accepted: dict[int, list[str]] = defaultdict(list)
+        self.statuses: dict[str, str] = {}
         self.during: dict[str, Callable[[], Awaitable[None]]] = {}
 
-    async def accept(self, runner: Any, task: Any, barrier: int, offsets: Any) -> None:
+    async def accept(self, runner: Any, task: Any, barrier: int, offsets: Any, status: str) -> None:
         self.accepted[runner.number].append(task.task_id)
+        self.statuses[task.task_id] = status
         if task.task_id in self.during:
             await self.during.pop(task.task_id)()
 
@@ -91,8 +93,13 @@ class Stage:
         self.one, self.two = _runner(ONE, {}), _runner(TWO, {})
         self.runners: dict[int, Any] = {}
 
+        self.ended: dict[tuple[str, str], str] = {}
+
         async def end_of(_: int) -> int:
             return 0
+
+        async def read_ended() -> Any:
+            return self.ended
 
         self.reader = TaskReader(
             self.consumer,
@@ -100,6 +107,7 @@ class Stage:
             self.runners,
             partition_of=int,
             end_of=end_of,
+            read_ended=read_ended,
             tasks=self.tasks,
         )
 
@@ -165,3 +173,24 @@ async def test_tasks_that_were_fetched_before_going_back_do_not_hide_older_ones(
     stage.consumer.add(Q, TWO, "newer")
     stage.tasks.during["one"] = lambda: stage.attach(stage.two)
     await stage.read({ONE: ["one"], TWO: ["older", "newer"]})
+
+
+async def test_a_state_without_memory_takes_over_what_became_of_old_tasks() -> None:
+    stage = Stage()
+    stage.ended = {("1", "old"): "done", ("2", "new"): "done"}
+    stage.consumer.add(P, ONE, "old")
+    stage.consumer.add(P, ONE, "new")
+    await stage.reader.start()
+    await stage.attach(stage.one)
+    await stage.read({ONE: ["old", "new"]})
+    assert stage.tasks.statuses == {"old": "done", "new": "pending"}
+
+
+async def test_a_state_that_is_not_behind_needs_no_history() -> None:
+    stage = Stage()
+    stage.ended = {("1", "task"): "done"}
+    await stage.reader.start()
+    await stage.attach(_runner(ONE, {("tasks", 0): 0, ("tasks", 1): 0}))
+    stage.consumer.add(P, ONE, "task")
+    await stage.read({ONE: ["task"]})
+    assert stage.tasks.statuses == {"task": "pending"}
