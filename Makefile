@@ -9,16 +9,17 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo check check-native check-aarch64 test test-all bench bench-ingest bench-kernel lock clean
+.PHONY: help setup demo check check-native check-aarch64 test test-all bench bench-ingest bench-snapshot \
+	bench-faces bench-kernel docs lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## Make .venv with the locked dependencies and fetch Kafka's jars; nothing to do when nothing changed
 
-# HNSWLIB_NO_NATIVE: hnswlib comes as source, and would be built for this very CPU and fail on an older one.
 NATIVE := CMakeLists.txt $(wildcard stream_cluster/matching/native/*)
 
+# HNSWLIB_NO_NATIVE: hnswlib comes as source, and would be built for this very CPU and fail on an older one.
 $(INSTALLED): pyproject.toml requirements.lock $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, found " \
 		+ sys.version.split()[0] + ": make PYTHON=/path/to/python3.11 setup")'
@@ -68,7 +69,18 @@ bench: ## List the benchmarks
 	@awk -F ':.*## ' '/^bench-[a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 bench-ingest: setup ## Benchmark: events per second, latency and memory of the whole service on a real broker
-	$(BIN)/python -m benchmarks.ingest $(ARGS)
+	$(BIN)/python -m benchmarks.ingest --write benchmarks/results/ingest.json $(ARGS)
+
+bench-snapshot: setup ## Benchmark: labels and archive of a million objects from the forest
+	$(BIN)/python -m benchmarks.snapshot --write benchmarks/results/snapshot.json $(ARGS)
+
+# The data is not part of this repository: a folder with events.jsonl.gz and people.csv.
+DATA ?= ../shared/data/faces
+bench-faces: setup ## Benchmark: clusters of labelled real faces against SciPy and the truth, DATA=folder
+	$(BIN)/python -m benchmarks.faces --data $(DATA) --write benchmarks/results/faces.json $(ARGS)
+
+docs: setup ## Write the tables in the documentation that are made from the code and the benchmark results
+	$(BIN)/python -m docs.build
 
 bench-kernel: setup ## Benchmark: operations per second of the matching kernel, small batches, all pairs
 	$(BIN)/python -m benchmarks.kernel $(ARGS)

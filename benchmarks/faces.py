@@ -14,12 +14,9 @@ import csv
 import gzip
 import io
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.environment import environment
+from benchmarks.process import Usage, run_measured
 from benchmarks.quality import measure
 from benchmarks.reference import (
     TOLERANCE,
@@ -94,15 +92,7 @@ def read_clusters(archive: Path, ids: list[str]) -> Labels64:
     return labels
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run of the command, as a process of its own."""
-
-    seconds: float
-    peak_memory_bytes: int
-
-
-def run_cluster(events: Path, threshold: float, output: Path) -> Run:
+def run_cluster(events: Path, threshold: float, output: Path) -> Usage:
     """Run `stream-cluster cluster`; `RuntimeError` with its error output when it fails."""
     beside = Path(sys.executable).with_name("stream-cluster")
     program = str(beside) if beside.exists() else shutil.which("stream-cluster")
@@ -111,19 +101,12 @@ def run_cluster(events: Path, threshold: float, output: Path) -> Run:
     command = [program, "cluster", str(events), "--descriptor-type", "face"]
     command += ["--threshold", f"{threshold:g}", "--output", str(output)]
     with tempfile.TemporaryFile() as errors:
-        started = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
-        # wait4 also tells this process's peak memory, which Popen.wait does not.
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
+        usage, _ = run_measured(command, stderr=errors)
+        if usage.returncode != 0:
             errors.seek(0)
             text = io.TextIOWrapper(errors, errors="replace").read()
-            raise RuntimeError(f"stream-cluster cluster ended with status {process.returncode}:\n{text}")
-    # Linux counts kilobytes, macOS bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return Run(seconds, usage.ru_maxrss * unit)
+            raise RuntimeError(f"stream-cluster cluster ended with status {usage.returncode}:\n{text}")
+    return usage
 
 
 def compare(folder: Path, thresholds: list[float]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The command line: one file per group of commands, `main` is the entry point.
 
-Commands read options, call the layers below and show what they return; `failures` turns errors into exit codes.
+Commands read options, call the layers below and show what they return; `failures` turns errors into
+exit codes.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -74,20 +75,15 @@ class Commands(TyperGroup):
                 traceback.print_exc(file=sys.stderr)
             say_error(str(error))
             raise typer.Exit(exit_code(error)) from error
-        except (typer.Exit, typer.Abort, typer.TyperException, OSError):
-            raise  # Typer's own, and a closed pipe, which it ends quietly
+        except (typer.Exit, typer.Abort, typer.TyperException):
+            raise  # Typer's own: usage errors, which it shows itself
         except Exception as error:
-            if not _is_ours(error):
-                raise
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise  # whoever read our output is gone; Typer ends that quietly
             if _debugging(ctx):
                 traceback.print_exc(file=sys.stderr)
             say_error(f"unexpected {type(error).__name__}: {error}; --debug shows where")
             raise typer.Exit(FAILED) from error
-
-
-def _is_ours(error: Exception) -> bool:
-    """Whether it did not come from Typer's parser, whose usage errors it shows itself."""
-    return not type(error).__module__.startswith("typer.")
 
 
 def _debugging(ctx: Any) -> bool:

@@ -47,7 +47,8 @@ class Content(Struct, frozen=True, kw_only=True):
     objects_type: Literal["events", "faces"]
     descriptor_type: DescriptorType = "face"
     descriptor_version: Annotated[
-        Version | None, Meta(description="Needed only when the account has several versions.")
+        Version | None,
+        Meta(description="Version of the descriptor model; absent: the highest that has objects."),
     ] = None
     filters: Filters = Filters()
     threshold: Annotated[

@@ -6,6 +6,7 @@ A time filter may also be relative: `now` or `now-<n><unit>` with unit s, m, h, 
 from __future__ import annotations
 
 import calendar
+import functools
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -17,6 +18,7 @@ AwareTime = Annotated[datetime, Meta(tz=True)]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_DAY_US = 86_400_000_000
 MIN_TIME_US = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 MAX_TIME_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
@@ -48,9 +50,18 @@ def format_time(us: int) -> str:
 
     Raises OverflowError outside years 1 to 9999.
     """
-    time = _EPOCH + timedelta(microseconds=us)
-    unit = "milliseconds" if us % 1000 == 0 else "microseconds"
-    return time.replace(tzinfo=None).isoformat(timespec=unit) + "Z"
+    day, rest_us = divmod(us, _DAY_US)
+    seconds, micros = divmod(rest_us, 1_000_000)
+    minutes, second = divmod(seconds, 60)
+    hour, minute = divmod(minutes, 60)
+    fraction = f"{micros // 1000:03}" if micros % 1000 == 0 else f"{micros:06}"
+    return f"{_date_text(day)}T{hour:02}:{minute:02}:{second:02}.{fraction}Z"
+
+
+@functools.lru_cache(maxsize=4096)
+def _date_text(day: int) -> str:
+    """Date of a day since the epoch. Reports format millions of times of few days."""
+    return (_EPOCH + timedelta(days=day)).date().isoformat()
 
 
 def resolve_time(value: str, now_us: int) -> int:

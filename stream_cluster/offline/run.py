@@ -1,4 +1,4 @@
-"""Files in, archive out: what the service does for a task, over a state that is made for it and thrown away."""
+"""Files in, archive out: what the service does for a task, over a state that is thrown away afterwards."""
 
 from __future__ import annotations
 
@@ -19,15 +19,12 @@ from stream_cluster.messages import DecodeRules, TaskRequest
 from stream_cluster.model import Interrupt, Progress
 from stream_cluster.offline.load import Loader, LoadReport, VectorRules
 from stream_cluster.offline.sources import Source
-from stream_cluster.snapshot.filters import Condition
 from stream_cluster.snapshot.request import ClusteringRequest, resolve_request
 from stream_cluster.snapshot.run import SnapshotResult, run_snapshot
 from stream_cluster.state.database import database_path
 from stream_cluster.state.partition import Partition, PartitionIdentity
 from stream_cluster.state.view import PartitionView
 
-# Objects dated in the future are as good as others here: there is no moment at which a task was read.
-_ALWAYS = Condition("create_time__lt", "TRUE", ())
 _IDENTITY = PartitionIdentity("files", 0, 1, "none")
 _PAGE_CACHE_MB = 64
 
@@ -81,10 +78,13 @@ def cluster_files(
     with tempfile.TemporaryDirectory(prefix="stream-cluster-") as folder:
         path = database_path(Path(folder), 0)
         began = time.perf_counter()
-        loader = _load(path, sources, vector_rules, settings, account_id, interrupt, progress)
+        loader = _load(
+            path, sources, vector_rules, settings, account_id, interrupt=interrupt, progress=progress
+        )
         read_s = time.perf_counter() - began
         account = _account(loader)
-        request = replace(request, account_id=account, not_after=_ALWAYS)
+        # A file has no moment at which a task was read, so no object lies after it.
+        request = replace(request, account_id=account, read_time_us=None)
         snapshot = _snapshot(path, request, output, interrupt, progress)
     timings_s = {"read": round(read_s, 4), **snapshot.timings_s}
     return OfflineResult(account, snapshot, loader.report, _counts(output), timings_s)
@@ -96,6 +96,7 @@ def _load(
     vector_rules: VectorRules,
     settings: Settings,
     account_id: str | None,
+    *,
     interrupt: Interrupt,
     progress: Progress,
 ) -> Loader:

@@ -98,7 +98,7 @@ def read_lines(
             while line := stream.readline(max_line_bytes + 2):
                 number += 1
                 if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901 - a byte order mark
+                    line = line.removeprefix(b"\xef\xbb\xbf")
                 if len(line) > max_line_bytes and not line.endswith(b"\n"):
                     _skip_line(stream)
                 text = line.rstrip(b"\r\n")[: max_line_bytes + 1]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
@@ -30,13 +31,16 @@ from stream_cluster.service.kafka import (
 from stream_cluster.service.logs import configure_logs, get_logger
 from stream_cluster.service.metrics import Metrics
 from stream_cluster.service.statuses import Statuses
+from stream_cluster.service.task_history import read_ended
 from stream_cluster.service.task_reader import TaskReader
 from stream_cluster.service.tasks import Tasks
 from stream_cluster.state.batch import Outcome
 from stream_cluster.state.lock import DirectoryLock
+from stream_cluster.state.tasks import TaskState
 
 _log = get_logger(__name__)
 _BEAT_S = 1.0
+_Client = TypeVar("_Client", AIOKafkaConsumer, AIOKafkaProducer)
 
 
 class Service:
@@ -114,15 +118,18 @@ class Service:
         clients: list[AIOKafkaConsumer | AIOKafkaProducer],
     ) -> None:
         settings, kafka = self.settings, self.settings.kafka
-        await ensure_topics(
-            settings,
-            [kafka.events_topic, kafka.tasks_topic, kafka.results_topic, kafka.dead_letter_topic],
-        )
-        producer = await start_client(make_producer(kafka), kafka)
-        clients.append(producer)
-        task_consumer = await start_client(make_consumer(kafka, group=False), kafka)
-        clients.append(task_consumer)
-        consumer = make_consumer(kafka, group=True)
+
+        # Noted before they start, so that a stop while they connect ends them too: a consumer that has
+        # joined would keep its group waiting.
+        def noted(client: _Client) -> _Client:
+            clients.append(client)
+            return client
+
+        task_consumer = await start_client(noted(make_consumer(kafka, group=False)), kafka)
+        topics = [kafka.events_topic, kafka.tasks_topic, kafka.results_topic, kafka.dead_letter_topic]
+        await ensure_topics(settings, topics, task_consumer)
+        producer = await start_client(noted(make_producer(kafka)), kafka)
+        consumer = noted(make_consumer(kafka, group=True))
         partitions = await partition_count(producer, kafka.events_topic, kafka.connect_timeout_s)
         task_partitions = await partition_count(producer, kafka.tasks_topic, kafka.connect_timeout_s)
 
@@ -133,6 +140,9 @@ class Service:
             topic_partition = TopicPartition(kafka.events_topic, partition)
             return int((await consumer.end_offsets([topic_partition]))[topic_partition])
 
+        async def ended_tasks() -> dict[tuple[str, str], TaskState]:
+            return await read_ended(kafka, producer)
+
         context = IngestContext(
             settings.ingest,
             engine,
@@ -140,7 +150,9 @@ class Service:
             self.metrics,
             self._on_commit,
         )
-        tasks = Tasks(settings, Statuses(producer, kafka.results_topic), self.metrics, task_threads)
+        tasks = Tasks(
+            settings, Statuses(producer, kafka.results_topic), self.metrics, task_threads, ended_tasks
+        )
         assignment = Assignment(
             settings,
             consumer,
@@ -156,13 +168,18 @@ class Service:
             assignment.runners,
             partition_of=partition_of,
             end_of=end_of,
+            read_ended=ended_tasks,
             tasks=tasks,
         )
         await reader.start()
         assignment.attach_tasks = reader.attach
         await assignment.subscribe()
-        await start_client(consumer, kafka)
-        clients.append(consumer)
+        try:
+            await start_client(consumer, kafka)
+        except BaseException:
+            # Partitions may have been opened already.
+            await assignment.close()
+            raise
         self._assignment = assignment
         await self._serve(assignment, reader, tasks)
 

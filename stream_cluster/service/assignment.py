@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from stream_cluster.config import Settings
-from stream_cluster.errors import LogGap
+from stream_cluster.errors import ConfigError, LogGap
 from stream_cluster.matching import SpaceMatcher
 from stream_cluster.messages import DecodeRules
 from stream_cluster.service.ingest import IngestContext, PartitionRunner
@@ -25,6 +25,8 @@ from stream_cluster.state.partition import Partition, PartitionIdentity
 
 _log = get_logger(__name__)
 _POLL_MS = 200
+# While a partition is paused, the end of its backlog has to be noticed soon: nothing else wakes the loop.
+_PAUSED_POLL_MS = 10
 _COMMIT_S = 2.0
 # Records fetched and not applied yet are bounded by bytes too: a few large messages must not fill memory.
 _BUFFER_MAX_BYTES = 64 * 1024 * 1024
@@ -60,6 +62,7 @@ class Assignment:
         self._opening: dict[TopicPartition, asyncio.Task[None]] = {}
         self._paused: set[TopicPartition] = set()
         self._caught_up: set[int] = set()
+        self._closing = False
 
     # -- rebalances ------------------------------------------------------------------------------------
 
@@ -70,12 +73,19 @@ class Assignment:
 
     async def _on_revoked(self, revoked: set[TopicPartition]) -> None:
         # A partition that comes back is not loaded again, so nothing is closed before the new assignment
-        # is known; until then its records are not taken in.
+        # is known; until then its records are not taken in, and the consumer knows no partition.
+        self._assigned = None
         for partition in revoked:
             if partition.partition in self.runners:
                 self.runners[partition.partition].drop_buffer()
 
     async def _on_assigned(self, assigned: set[TopicPartition]) -> None:
+        found = len(self._consumer.partitions_for_topic(self._topic) or ())
+        if found != self._partitions:
+            raise ConfigError(
+                f"topic {self._topic} has {found} partitions now, but had {self._partitions} at start; "
+                "accounts would be split between partitions"
+            )
         self._context.metrics.rebalances.inc()
         self._context.metrics.partitions.set(len(assigned))
         _log.info("partitions_assigned", partitions=sorted(tp.partition for tp in assigned))
@@ -86,6 +96,8 @@ class Assignment:
         for partition in assigned:
             self._consumer.seek(partition, 0)
         self._paused = set(assigned)
+        if self._closing:
+            return  # a last rebalance on the way out: nobody would close what is opened now
         for partition in list(self._opening):
             if partition not in assigned:
                 await self._cancel_opening(partition)
@@ -110,10 +122,11 @@ class Assignment:
             runner = PartitionRunner(state, self._context, self._fail)
             state = None
             self.runners[partition.partition] = runner
+            # Before new tasks come in: one accepted meanwhile would be found unfinished, and run twice.
+            await self._tasks.resume(runner)
             assert self.attach_tasks is not None
             await self.attach_tasks(runner)
             self._rewind(partition)
-            await self._tasks.resume(runner)
         except Exception as error:
             self._fail(error)
         finally:
@@ -176,7 +189,9 @@ class Assignment:
         return stored
 
     def _rewind(self, partition: TopicPartition) -> None:
-        """Read on from what has been applied."""
+        """Read on from what has been applied, if the partition is ours at this moment."""
+        if self._assigned is None or partition not in self._assigned:
+            return
         runner = self.runners[partition.partition]
         runner.drop_buffer()
         self._consumer.seek(partition, runner.next_offset)
@@ -199,6 +214,7 @@ class Assignment:
 
     async def close(self) -> None:
         """Finish the batches under way and close every partition; tell Kafka how far we came."""
+        self._closing = True
         for partition in list(self._opening):
             await self._cancel_opening(partition)
         offsets = {}
@@ -219,7 +235,8 @@ class Assignment:
         while True:
             try:
                 fetched = await self._consumer.getmany(
-                    timeout_ms=_POLL_MS, max_records=self._settings.ingest.batch_max_records
+                    timeout_ms=_PAUSED_POLL_MS if self._paused else _POLL_MS,
+                    max_records=self._settings.ingest.batch_max_records,
                 )
             except OffsetOutOfRangeError as error:
                 raise LogGap(f"topic {self._topic}: the log no longer has offset {error.args[0]}") from error

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import MessageSizeTooLargeError
 
-from stream_cluster.errors import BrokerUnavailable, ConfigError
+from stream_cluster.errors import ConfigError
 from stream_cluster.messages import RawRecord, Rejection
+from stream_cluster.service.kafka import until_acknowledged
 from stream_cluster.service.metrics import Metrics
 
 _MAX_DETAIL = 500
@@ -23,14 +24,17 @@ class DeadLetters:
         self._topic = topic
         self._metrics = metrics
 
-    async def send(self, rejections: Sequence[tuple[RawRecord, Rejection]]) -> None:
-        """Return when all are durable.
+    async def send(
+        self, rejections: Sequence[tuple[RawRecord, Rejection]], *, give_up: Callable[[], bool]
+    ) -> None:
+        """Return when all are durable; while the brokers do not answer, try again until `give_up`.
 
         Raises:
             ConfigError: the topic does not take a record of that size.
-            BrokerUnavailable: the brokers did not acknowledge in time.
+            BrokerUnavailable: gave up.
         """
-        try:
+
+        async def send_all() -> None:
             acknowledgements = [
                 await self._producer.send(
                     self._topic, value=record.value, key=record.key, headers=_headers(record, rejection)
@@ -38,13 +42,14 @@ class DeadLetters:
                 for record, rejection in rejections
             ]
             await asyncio.gather(*acknowledgements)
+
+        try:
+            await until_acknowledged(send_all, self._topic, give_up)
         except MessageSizeTooLargeError as error:
             raise ConfigError(
                 f"topic {self._topic} refuses a rejected record for its size; raise its max.message.bytes, "
                 f"and kafka.max_message_bytes, to what {rejections[0][0].topic} accepts ({error})"
             ) from error
-        except KafkaError as error:
-            raise BrokerUnavailable(f"topic {self._topic}: {error!r}") from error
         self._metrics.dead_letters.inc(len(rejections))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -30,8 +30,8 @@ class HttpServer:
         self._registry = registry
         self._refresh = refresh
         application = web.Application()
-        application.router.add_get("/livez", lambda _: _answer(live()))
-        application.router.add_get("/readyz", lambda _: _answer(ready()))
+        application.router.add_get("/livez", _probe(live))
+        application.router.add_get("/readyz", _probe(ready))
         application.router.add_get("/metrics", self._metrics)
         self._runner = web.AppRunner(application, access_log=None)
         self.port = settings.port
@@ -64,7 +64,10 @@ class HttpServer:
         )
 
 
-async def _answer(problems: list[str]) -> web.Response:
-    if problems:
-        return web.Response(status=503, text="".join(f"{problem}\n" for problem in problems))
-    return web.Response(text="ok\n")
+def _probe(check: Check) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(_: web.Request) -> web.Response:
+        if problems := check():
+            return web.Response(status=503, text="".join(f"{problem}\n" for problem in problems))
+        return web.Response(text="ok\n")
+
+    return answer

@@ -195,7 +195,10 @@ class PartitionRunner:
         )
         if batch.rejections:
             # Durable before the offset moves past them; a crash between repeats them, never loses them.
-            await context.dead_letters.send(batch.rejections)
+            # Brokers that do not answer are no reason to restart this process.
+            self.busy_since = None
+            await context.dead_letters.send(batch.rejections, give_up=lambda: self._stopping)
+            self.busy_since = time.monotonic()
             batch.stage_s["dead_letter"] = time.monotonic() - began - sum(batch.stage_s.values())
         outcome = await self.in_engine(self.partition.commit, batch, dict(self.other_offsets))
         self.next_offset = outcome.next_offset
@@ -218,7 +221,8 @@ class PartitionRunner:
             record = self._buffer.popleft()
             self.buffered_bytes -= _size_bytes(record)
             records.append(record)
-        next_offset = self._buffer[0].offset if self._buffer else self.position
+        # Never back: after a rebalance, records that a batch under way had taken are fetched again.
+        next_offset = max(self.next_offset, self._buffer[0].offset if self._buffer else self.position)
         self._first_fed_at = time.monotonic()
         return records, next_offset
 

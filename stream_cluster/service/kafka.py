@@ -17,6 +17,7 @@ from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
+    MessageSizeTooLargeError,
     NodeNotReadyError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
@@ -30,6 +31,7 @@ from stream_cluster.service.logs import get_logger
 
 _T = TypeVar("_T")
 _RETRY_S = 0.5
+_FETCH_WAIT_MS = 100
 _log = get_logger(__name__)
 
 
@@ -145,6 +147,9 @@ def make_consumer(settings: KafkaSettings, *, group: bool, **overrides: Any) -> 
         "enable_auto_commit": False,
         # Positions come from the state; a position that the log no longer has must be an error.
         "auto_offset_reset": "none" if group else "earliest",
+        # A broker answers one connection's requests in order, so every question about offsets waits for the
+        # fetch under way: at most this long when nothing arrives.
+        "fetch_max_wait_ms": _FETCH_WAIT_MS,
         "fetch_max_bytes": settings.fetch_max_bytes,
         "max_partition_fetch_bytes": settings.max_partition_fetch_bytes,
         "session_timeout_ms": settings.session_timeout_ms,
@@ -165,7 +170,7 @@ def make_producer(settings: KafkaSettings) -> AIOKafkaProducer:
     )
 
 
-async def ensure_topics(settings: Settings, topics: Iterable[str]) -> None:
+async def ensure_topics(settings: Settings, topics: Iterable[str], consumer: AIOKafkaConsumer) -> None:
     """Check that topics exist; create absent ones when `kafka.create_topics` is set.
 
     Raises:
@@ -173,27 +178,29 @@ async def ensure_topics(settings: Settings, topics: Iterable[str]) -> None:
         BrokerUnavailable: no broker answered.
     """
     kafka = settings.kafka
+    # Asked of a consumer: the admin client needs a broker that offers its API, which a mock one does not.
+    absent = sorted(set(topics) - set(await consumer.topics()))
+    if not absent:
+        return
+    if not kafka.create_topics:
+        raise ConfigError(
+            f"topic {', '.join(absent)} does not exist on {kafka.bootstrap_servers}; "
+            "create it, or set kafka.create_topics = true"
+        )
     admin = await start_client(AIOKafkaAdminClient(**connection_options(kafka)), kafka)
     try:
-        absent = sorted(set(topics) - set(await admin.list_topics()))
-        if absent and not kafka.create_topics:
-            raise ConfigError(
-                f"topic {', '.join(absent)} does not exist on {kafka.bootstrap_servers}; "
-                "create it, or set kafka.create_topics = true"
-            )
-        if absent:
-            wanted = [NewTopic(name, kafka.partitions, kafka.replication_factor) for name in absent]
-            answer = await admin.create_topics(wanted)
-            for name, code, *detail in answer.topic_errors:
-                error = for_code(code)
-                if code and error is not TopicAlreadyExistsError:  # another worker may have been faster
-                    text = next((part for part in detail if part), "") or error.description
-                    raise ConfigError(f"topic {name} cannot be created: {text}")
-            _log.info("topics_created", topics=absent, partitions=kafka.partitions)
+        wanted = [NewTopic(name, kafka.partitions, kafka.replication_factor) for name in absent]
+        answer = await admin.create_topics(wanted)
     except KafkaError as error:
-        raise BrokerUnavailable(f"cannot list or create topics: {error}") from error
+        raise BrokerUnavailable(f"cannot create topics: {error}") from error
     finally:
         await admin.close()
+    for name, code, *detail in answer.topic_errors:
+        kind = for_code(code)
+        if code and kind is not TopicAlreadyExistsError:  # another worker may have been faster
+            text = next((part for part in detail if part), "") or kind.description
+            raise ConfigError(f"topic {name} cannot be created: {text}")
+    _log.info("topics_created", topics=absent, partitions=kafka.partitions)
 
 
 async def partition_count(producer: AIOKafkaProducer, topic: str, timeout_s: float) -> int:
@@ -204,12 +211,39 @@ async def partition_count(producer: AIOKafkaProducer, topic: str, timeout_s: flo
     """
     deadline = time.monotonic() + timeout_s
     while True:
-        with contextlib.suppress(UnknownTopicOrPartitionError, KafkaTimeoutError):
-            if partitions := await producer.partitions_for(topic):
-                return len(partitions)
+        with contextlib.suppress(UnknownTopicOrPartitionError, KafkaTimeoutError, TimeoutError):
+            # It waits for an absent topic as long as for the answer to a request.
+            async with asyncio.timeout(timeout_s):
+                if partitions := await producer.partitions_for(topic):
+                    return len(partitions)
         if time.monotonic() > deadline:
             raise ConfigError(f"topic {topic} does not exist")
         await asyncio.sleep(0.1)
+
+
+async def until_acknowledged(
+    send: Callable[[], Awaitable[object]], topic: str, give_up: Callable[[], bool]
+) -> None:
+    """Send, again and again while the brokers do not acknowledge, until `give_up` says so.
+
+    What was sent more than once may be there more than once.
+
+    Raises:
+        BrokerUnavailable: gave up.
+        MessageSizeTooLargeError: the topic does not take a message of that size.
+    """
+    while True:
+        try:
+            await send()
+        except MessageSizeTooLargeError:
+            raise
+        except KafkaError as error:
+            if give_up():
+                raise BrokerUnavailable(f"topic {topic}: {error!r}") from error
+            _log.warning("not_acknowledged", topic=topic, error=repr(error), retrying=True)
+            await asyncio.sleep(_RETRY_S)
+        else:
+            return
 
 
 class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types

@@ -10,11 +10,29 @@ import structlog
 
 from stream_cluster.config.settings import LogSettings
 
+_REPEAT_S = 30.0
+
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """A logger for a module, bound to `name`."""
     logger: structlog.stdlib.BoundLogger = structlog.get_logger(module=name.removeprefix("stream_cluster."))
     return logger
+
+
+class _Repeats(logging.Filter):
+    """Passes a message of a library once in a while, not at each of its retries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """False for a message whose template passed within the last `_REPEAT_S` seconds."""
+        key = record.name, str(record.msg)
+        if record.created - self._told.get(key, 0.0) < _REPEAT_S:
+            return False
+        self._told[key] = record.created
+        return True
 
 
 def configure_logs(settings: LogSettings) -> None:
@@ -44,6 +62,7 @@ def configure_logs(settings: LogSettings) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(_Repeats())
     root = logging.getLogger()
     root.handlers = [handler]
     # The libraries' own news is only of interest when something is wrong.

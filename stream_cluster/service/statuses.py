@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
-from stream_cluster.errors import BrokerUnavailable
 from stream_cluster.messages import TaskStatus, encode_status, format_time
+from stream_cluster.service.kafka import until_acknowledged
 
 _HEADERS = [("content-type", b"application/json")]
 
@@ -30,15 +30,15 @@ class Statuses:
         self._producer = producer
         self._topic = topic
 
-    async def send(self, status: TaskStatus) -> None:
-        """Return when the status is durable.
+    async def send(self, status: TaskStatus, *, give_up: Callable[[], bool] = lambda: False) -> None:
+        """Return when the status is durable; while the brokers do not answer, try again until `give_up`.
 
         Raises:
-            BrokerUnavailable: the brokers did not acknowledge in time.
+            BrokerUnavailable: gave up.
         """
-        try:
-            await self._producer.send_and_wait(
-                self._topic, encode_status(status), key=status.account_id.encode(), headers=_HEADERS
-            )
-        except KafkaError as error:
-            raise BrokerUnavailable(f"topic {self._topic}: {error!r}") from error
+        value, key = encode_status(status), status.account_id.encode()
+        await until_acknowledged(
+            lambda: self._producer.send_and_wait(self._topic, value, key=key, headers=_HEADERS),
+            self._topic,
+            give_up,
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -10,7 +11,9 @@ from stream_cluster.errors import Cancelled
 from stream_cluster.messages import BadTask, CancelRequest, DeleteRequest, TaskRequest, decode_task
 from stream_cluster.service.ingest import PartitionRunner, raw_record
 from stream_cluster.service.logs import get_logger
+from stream_cluster.service.task_history import ReadEnded
 from stream_cluster.service.tasks import Tasks
+from stream_cluster.state.tasks import TaskState
 
 _log = get_logger(__name__)
 
@@ -31,17 +34,23 @@ class TaskReader:
         *,
         partition_of: Callable[[str], int],
         end_of: Callable[[int], Awaitable[int]],
+        read_ended: ReadEnded,
         tasks: Tasks,
     ) -> None:
-        """`partition_of` gives an account's partition of the events topic, `end_of` that partition's end."""
+        """`partition_of` gives an account's partition of the events topic, `end_of` that partition's end.
+
+        `read_ended` tells a state that is behind what became of the tasks that it has not read.
+        """
         self._consumer = consumer
         self._partitions = partitions
         self._runners = runners
         self._partition_of = partition_of
         self._end_of = end_of
+        self._read_ended = read_ended
         self._tasks = tasks
+        self._ended: dict[int, Mapping[tuple[str, str], TaskState]] = {}
         self._positions: dict[TopicPartition, int] = {}
-        self._seeks = 0
+        self._seeks: Counter[TopicPartition] = Counter()
 
     async def start(self) -> None:
         """Assign the topic's partitions; reading begins where the first runner needs it."""
@@ -53,32 +62,40 @@ class TaskReader:
     async def attach(self, runner: PartitionRunner) -> None:
         """Make sure that a runner sees every task from its own next_offset on."""
         beginnings = await self._consumer.beginning_offsets(self._partitions)
-        for partition in self._partitions:
+        # A state that never read the topic starts at its beginning.
+        offsets = {
+            partition: max(
+                runner.partition.stored_offset(partition.topic, partition.partition) or 0, beginning
+            )
+            for partition, beginning in beginnings.items()
+        }
+        self._ended.pop(runner.number, None)
+        if any(wanted < self._positions[partition] for partition, wanted in offsets.items()):
+            self._ended[runner.number] = await self._read_ended()
+        for partition, wanted in offsets.items():
             label = partition.topic, partition.partition
-            stored = runner.partition.stored_offset(*label)
-            # A state that never read the topic starts at its beginning.
-            wanted = beginnings[partition] if stored is None else max(stored, beginnings[partition])
             runner.other_offsets[label] = wanted
             if wanted < self._positions[partition]:
                 self._consumer.seek(partition, wanted)
-                self._seeks += 1
+                self._seeks[partition] += 1
                 self._positions[partition] = wanted
 
     async def run(self) -> None:
         """Read until cancelled."""
         while True:
             fetched = await self._consumer.getmany(timeout_ms=1000)
+            seeks = self._seeks.copy()
             for partition, records in fetched.items():
-                seeks = self._seeks
                 for record in records:
-                    await self._handle(record)
-                    if self._seeks != seeks:
+                    if self._seeks[partition] != seeks[partition]:
                         break  # `attach` went back meanwhile: what is left here comes again
-                    self._positions[partition] = record.offset + 1
+                    await self._handle(record)
+                    if self._seeks[partition] == seeks[partition]:
+                        self._positions[partition] = record.offset + 1
 
     async def _handle(self, record: ConsumerRecord) -> None:
         task = decode_task(raw_record(record))
-        if isinstance(task, BadTask) and task.account_id is None:
+        if isinstance(task, BadTask) and not task.reportable:
             _log.warning(
                 "task_unreadable", partition=record.partition, offset=record.offset, reason=task.reason.value
             )
@@ -86,7 +103,9 @@ class TaskReader:
         assert task.account_id is not None
         runner = self._runners.get(self._partition_of(task.account_id))
         label = record.topic, record.partition
-        if runner is None or record.offset < runner.other_offsets.get(label, 0):
+        # One that is not attached yet goes back to this record when it is; taking it now would make its state
+        # say that nothing before it is left.
+        if runner is None or label not in runner.other_offsets or record.offset < runner.other_offsets[label]:
             return
         try:
             await self._serve(runner, task, {label: record.offset + 1})
@@ -100,11 +119,15 @@ class TaskReader:
         task: TaskRequest | CancelRequest | DeleteRequest | BadTask,
         offsets: Mapping[tuple[str, int], int],
     ) -> None:
+        key = task.account_id or "", task.task_id or ""
+        ended = self._ended.get(runner.number, {}).get(key)
         if isinstance(task, TaskRequest):
             barrier = await self._end_of(runner.number)
-            await self._tasks.accept(runner, task, barrier, offsets)
+            await self._tasks.accept(runner, task, barrier, offsets, ended or "pending")
         elif isinstance(task, CancelRequest):
             self._tasks.cancel(task.account_id, task.task_id)
+        elif ended is not None:
+            return  # answered in an earlier life
         elif isinstance(task, DeleteRequest):
             message = "type delete is not available yet"
             await self._tasks.reject(task.account_id, task.task_id, "bad_request", message)

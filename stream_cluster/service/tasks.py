@@ -31,6 +31,7 @@ from stream_cluster.service.ingest import PartitionRunner
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
 from stream_cluster.service.statuses import Statuses, now_text, now_us
+from stream_cluster.service.task_history import ReadEnded
 from stream_cluster.snapshot.paths import archive_path
 from stream_cluster.snapshot.request import ClusteringRequest, resolve_request
 from stream_cluster.snapshot.run import SnapshotResult, run_snapshot
@@ -68,11 +69,20 @@ class Job:
 class Tasks:
     """Runs the tasks of all partitions that this worker owns."""
 
-    def __init__(self, settings: Settings, statuses: Statuses, metrics: Metrics, threads: Executor) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        statuses: Statuses,
+        metrics: Metrics,
+        threads: Executor,
+        read_ended: ReadEnded,
+    ) -> None:
+        """`threads` run the snapshots; `read_ended` tells what became of tasks that look unfinished."""
         self._settings = settings
         self._statuses = statuses
         self._metrics = metrics
         self._threads = threads
+        self._read_ended = read_ended
         self._slots = asyncio.Semaphore(settings.tasks.concurrency)
         self._jobs: dict[tuple[str, str], Job] = {}
         self._drivers: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -80,17 +90,22 @@ class Tasks:
     # -- from the task topic ---------------------------------------------------------------------------
 
     async def accept(
-        self, runner: PartitionRunner, task: TaskRequest, barrier: int, offsets: Mapping[tuple[str, int], int]
+        self,
+        runner: PartitionRunner,
+        task: TaskRequest,
+        barrier: int,
+        offsets: Mapping[tuple[str, int], int],
+        status: TaskState = "pending",
     ) -> None:
-        """Make a new task durable together with the task topic's offsets, then start it.
+        """Make a new task durable together with the task topic's offsets, then start it if it is pending.
 
         A task id that the account used before is the same task: nothing happens.
         """
-        stored = StoredTask(task.account_id, task.task_id, "pending", encode_task(task), now_us(), barrier)
+        stored = StoredTask(task.account_id, task.task_id, status, encode_task(task), now_us(), barrier)
         is_new = await runner.between_batches(
             lambda: runner.in_engine(runner.partition.add_task, stored, dict(offsets))
         )
-        if is_new:
+        if is_new and status == "pending":
             _log.info("task_read", task_id=task.task_id, partition=runner.number, barrier=barrier)
             await self._statuses.send(_status(task.account_id, task.task_id, "pending", 0.0))
             await self._start(runner, task, stored)
@@ -112,7 +127,12 @@ class Tasks:
 
     async def resume(self, runner: PartitionRunner) -> None:
         """Start the tasks that a partition's state still has to do."""
-        for stored in await runner.in_engine(runner.partition.unfinished_tasks):
+        unfinished = await runner.in_engine(runner.partition.unfinished_tasks)
+        ended = await self._read_ended() if unfinished else {}
+        for stored in unfinished:
+            if status := ended.get((stored.account_id, stored.task_id)):
+                await self._remember(runner, stored.account_id, stored.task_id, status)
+                continue
             task = decode_task(stored.request)
             if not isinstance(task, TaskRequest):
                 raise StreamClusterError(f"stored task {stored.task_id}: {task}")
@@ -162,7 +182,12 @@ class Tasks:
 
     async def _open_view(self, job: Job) -> None:
         partition = job.runner.partition
-        job.view = await job.runner.in_engine(partition.view)
+        view = await job.runner.in_engine(partition.view)
+        if self._jobs.get(job.key) is not job:
+            # Cancelled or past its deadline meanwhile: nobody else would close it.
+            await job.runner.in_engine(view.close)
+            return
+        job.view = view
         job.as_of = {
             "topic": partition.identity.topic,
             "partition": partition.identity.partition,
@@ -246,13 +271,13 @@ class Tasks:
     ) -> None:
         account_id, task_id = job.key
         duration_s = time.monotonic() - job.began
-        # First the status, then the note that it was sent: a crash between repeats the task, which gives
-        # the same archive, and never leaves a task without its last word.
+        # First the status, then the note that it was sent: a crash between never leaves a task without its
+        # last word, and `resume` finds the word on the results topic.
         message = _status(account_id, task_id, status, job.progress[1], error=fault, duration_s=duration_s)
         if result is not None:
             message = _done(account_id, task_id, result, duration_s)
         try:
-            await self._statuses.send(message)
+            await self._statuses.send(message, give_up=lambda: job.abandoned)
             await self._remember(job.runner, account_id, task_id, status)
         except (StreamClusterError, OSError) as error:
             _log.warning("task_end_not_stored", task_id=task_id, status=status, error=str(error))

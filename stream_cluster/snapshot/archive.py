@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -116,16 +117,21 @@ def _write_jsonl(
     encoder = msgspec.json.Encoder()
     ids = selection.ids
     buffer = bytearray()
-    for cluster in range(len(clusters)):
-        objects = [ids[position] for position in clusters.members(cluster).tolist()]
-        line = {"cluster": cluster, "id": objects[0], "size": len(objects), "objects": objects}
-        buffer += encoder.encode(line)
-        buffer += b"\n"
-        if len(buffer) > 1 << 20:
-            write(bytes(buffer))
-            buffer.clear()
-            interrupt.check()
-            progress("clusters", cluster / len(clusters))
+    # Positions and sizes as plain integers in blocks: a slice of an array costs more than a small cluster.
+    for begin in range(0, len(clusters), _BLOCK):
+        end = min(begin + _BLOCK, len(clusters))
+        positions = iter(clusters.order[clusters.starts[begin] : clusters.starts[end]].tolist())
+        for cluster, size in enumerate(clusters.sizes[begin:end].tolist(), begin):
+            objects = [ids[position] for position in itertools.islice(positions, size)]
+            encoder.encode_into(
+                {"cluster": cluster, "id": objects[0], "size": size, "objects": objects}, buffer, -1
+            )
+            buffer += b"\n"
+            if len(buffer) > 1 << 20:
+                write(bytes(buffer))
+                buffer.clear()
+                interrupt.check()
+                progress("clusters", cluster / len(clusters))
     write(bytes(buffer))
     progress("clusters", 1.0)
 
@@ -138,10 +144,11 @@ def _report(content: ArchiveContent, interrupt: Interrupt, progress: Progress) -
     writer.writerow(["cluster", content.id_column, *(column.name for column in columns)])
     for begin in range(0, len(selection), _BLOCK):
         positions = clusters.order[begin : begin + _BLOCK]
-        values = _values(content.view, selection, positions, columns)
         numbers = clusters.numbers[positions].tolist()
-        for cluster, position, row in zip(numbers, positions.tolist(), values, strict=True):
-            writer.writerow((cluster, csv_value(selection.ids[position]), *row))
+        ids = [csv_value(selection.ids[position]) for position in positions.tolist()]
+        writer.writerows(
+            zip(numbers, ids, *_values(content.view, selection, positions, columns), strict=True)
+        )
         yield buffer.getvalue().encode()
         buffer.seek(0)
         buffer.truncate()
@@ -153,18 +160,19 @@ def _report(content: ArchiveContent, interrupt: Interrupt, progress: Progress) -
 
 def _values(
     view: PartitionView, selection: Selection, positions: np.ndarray[Any, Any], columns: Sequence[Column]
-) -> list[tuple[Any, ...]]:
-    """The columns' values of the objects at `positions`, in that order."""
+) -> list[list[Any]]:
+    """Each column's values of the objects at `positions`, in that order."""
     if not columns:
-        return [()] * len(positions)
+        return []
     keys = [object_key(selection.space.space_id, row) for row in selection.rows[positions].tolist()]
     sql = (
         f"SELECT objects.key, {', '.join(column.sql for column in columns)} FROM objects "
         "WHERE objects.key IN (SELECT value FROM json_each(?))"
     )
     found = {key: values for key, *values in view.query(sql, [msgspec.json.encode(keys).decode()])}
+    by_column = zip(*(found[key] for key in keys), strict=True)
     return [
-        tuple(column.render(value) for column, value in zip(columns, found[key], strict=True)) for key in keys
+        [column.render(value) for value in values] for column, values in zip(columns, by_column, strict=True)
     ]
 
 

@@ -10,16 +10,14 @@ from stream_cluster.errors import TaskError
 from stream_cluster.messages import EVENT_COLUMNS, FACE_COLUMNS, format_time
 from stream_cluster.model import ObjectType
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS = frozenset("=+-@\t\r")
 
 
 def csv_value(value: Any) -> Any:
     """A value that a spreadsheet does not take for a formula; None becomes an empty field."""
-    if value is None:
-        return ""
-    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+    if isinstance(value, str) and value[:1] in _FORMULA_STARTS:
         return f"'{value}"
-    return value
+    return value  # the csv module writes None as an empty field
 
 
 def _time(value: int | None) -> str:

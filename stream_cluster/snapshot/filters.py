@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import msgspec
 from stream_cluster.errors import TaskError
 from stream_cluster.messages import Filters, resolve_time
 from stream_cluster.model import ObjectType
+from stream_cluster.state.view import SpaceRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,12 @@ class Condition:
     name: str
     sql: str
     parameters: tuple[Any, ...]
+
+
+def where_clause(space: SpaceRecord, conditions: Sequence[Condition]) -> tuple[str, list[Any]]:
+    """SQL, and what is bound to it, for the objects of a space that meet all conditions."""
+    where = " AND ".join(["space_id = ?", *(condition.sql for condition in conditions)])
+    return where, [space.space_id, *(value for condition in conditions for value in condition.parameters)]
 
 
 def _any_of(name: str, column: str, values: list[Any] | None) -> Condition:

@@ -31,8 +31,9 @@ class ClusteringRequest:
     threshold: float
     use_track_info: bool
     conditions: list[Condition]
-    not_after: Condition
-    """The default of `create_time__lt`: objects dated after the task was read do not belong to it."""
+    read_time_us: int | None
+    """The default of `create_time__lt`: objects dated after the task was read do not belong to it. None: no
+    default."""
     columns: list[Column]
     content: Mapping[str, Any]
     """The request's `content` as it was given, for the manifest."""
@@ -77,9 +78,7 @@ def resolve_request(task: TaskRequest, settings: Settings, read_time_us: int) ->
         threshold=threshold,
         use_track_info=content.use_track_info,
         conditions=compile_filters(content.filters, content.object_type, read_time_us),
-        not_after=Condition(
-            "create_time__lt", "(create_time_us IS NULL OR create_time_us < ?)", (read_time_us,)
-        ),
+        read_time_us=read_time_us,
         columns=resolve_columns(content.object_type, content.report.columns or []),
         content=msgspec.to_builtins(content),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from stream_cluster.errors import TaskError
 from stream_cluster.model import Interrupt, Progress
 from stream_cluster.snapshot.archive import ArchiveContent, ArchiveFile, write_archive
 from stream_cluster.snapshot.clusters import Clusters, labels_by_matching, labels_from_forest, number_clusters
+from stream_cluster.snapshot.filters import Condition, where_clause
 from stream_cluster.snapshot.request import ClusteringRequest, find_space
 from stream_cluster.snapshot.selection import Selection, select
-from stream_cluster.state.view import PartitionView
+from stream_cluster.state.view import PartitionView, SpaceRecord
 
 ARCHIVE_FORMAT = 1
 
@@ -102,18 +103,14 @@ def run_snapshot(
 def _select(view: PartitionView, request: ClusteringRequest, interrupt: Interrupt) -> tuple[Selection, int]:
     """The selection, and how many objects the default of create_time__lt left out of it."""
     space = find_space(view, request)
-    bounded = any(condition.name == "create_time__lt" for condition in request.conditions)
-    future_objects = 0
     conditions = list(request.conditions)
-    if not bounded:
+    future_objects = 0
+    if request.read_time_us is not None and not any(one.name == "create_time__lt" for one in conditions):
+        future_objects = _count(view, space, [*conditions, _dated(">=", request.read_time_us)])
         # Usually nothing lies in the future; then the bound is left out, so that the whole space is
         # recognised as such and the archive does not depend on when the task was read.
-        counted = " AND ".join(["space_id = ?", "create_time_us >= ?", *(c.sql for c in conditions)])
-        parameters = [space.space_id, *request.not_after.parameters]
-        parameters += [value for condition in conditions for value in condition.parameters]
-        future_objects = next(view.query(f"SELECT count(*) FROM objects WHERE {counted}", parameters))[0]
         if future_objects:
-            conditions.append(request.not_after)
+            conditions.append(_dated("<", request.read_time_us))
     selection = select(view, space, conditions, with_tracks=request.use_track_info, interrupt=interrupt)
     if not len(selection):
         raise TaskError(
@@ -121,6 +118,17 @@ def _select(view: PartitionView, request: ClusteringRequest, interrupt: Interrup
             f"the filters select none of {selection.in_space} objects of this descriptor type",
         )
     return selection, future_objects
+
+
+def _dated(operator: str, time_us: int) -> Condition:
+    """Objects before or after a time; those without a date are before every time."""
+    unknown = "create_time_us IS NULL OR " if operator == "<" else ""
+    return Condition("create_time__lt", f"({unknown}create_time_us {operator} ?)", (time_us,))
+
+
+def _count(view: PartitionView, space: SpaceRecord, conditions: Sequence[Condition]) -> int:
+    where, parameters = where_clause(space, conditions)
+    return int(next(view.query(f"SELECT count(*) FROM objects WHERE {where}", parameters))[0])
 
 
 def _cluster(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_cluster.model import Interrupt
-from stream_cluster.snapshot.filters import Condition
+from stream_cluster.snapshot.filters import Condition, where_clause
 from stream_cluster.state.schema import ROW_MASK
 from stream_cluster.state.view import PartitionView, SpaceRecord
 
@@ -75,8 +75,7 @@ def select(
     interrupt: Interrupt,
 ) -> Selection:
     """The objects of a space that meet all conditions."""
-    where = " AND ".join(["space_id = ?", *(condition.sql for condition in conditions)])
-    parameters = [space.space_id, *(value for condition in conditions for value in condition.parameters)]
+    where, parameters = where_clause(space, conditions)
     columns = f"key & {ROW_MASK}, object_id" + (", track_id" if with_tracks else "")
     rows = array("I")
     ids = PackedStrings()

@@ -9,8 +9,11 @@ connection of its own; only the short exchange of chunks happens in a batch's tr
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stream_cluster.graph.forest import maximum_spanning_forest
 from stream_cluster.model import Links
@@ -55,3 +58,15 @@ def exchange(connection: sqlite3.Connection, compaction: Compaction) -> None:
         "DELETE FROM links WHERE space_id = ? AND seq <= ?", (compaction.space_id, compaction.last_seq)
     )
     write_links(connection, compaction.space_id, compaction.forest, merged=True)
+
+
+class Inline(Executor):
+    """Runs what is submitted at once, in the caller's thread, for where there is no ingest to hold up."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+        return future

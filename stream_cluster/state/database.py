@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ Synchronous = Literal["full", "normal", "off"]
 # Commits append to the WAL; copying it into the database costs a second write and an fsync, so it is done
 # per 64 MiB and not per 4 MiB as by default.
 _CHECKPOINT_PAGES = 16_384
+# A report looks objects up in the order of clusters, not in that of the file.
+_READER_CACHE_KIB = 32 * 1024
 
 
 def database_path(directory: Path, partition: int) -> Path:
@@ -75,9 +78,12 @@ def open_reader(path: Path) -> sqlite3.Connection:
     """
     if not path.is_file():
         raise StateError(f"{path}: no such state database")
+    # A reader of a WAL database writes its index beside it. Where it may not, and no writer has left a WAL,
+    # the file is complete by itself.
+    alone = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
     with explain_errors(path):
         connection = sqlite3.connect(
-            f"{path.resolve().as_uri()}?mode=ro",
+            f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' if alone else ''}",
             uri=True,
             isolation_level=None,
             check_same_thread=False,
@@ -86,6 +92,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
         try:
             connection.execute("PRAGMA query_only = ON")
             connection.execute("PRAGMA temp_store = MEMORY")
+            connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
             _check_format(connection, path)
         except BaseException:
             connection.close()

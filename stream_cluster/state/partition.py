@@ -21,7 +21,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from stream_cluster.errors import StateCorrupt
 from stream_cluster.matching import RecallSample, SpaceMatcher
@@ -30,7 +29,7 @@ from stream_cluster.model import SpaceKey
 from stream_cluster.state import tasks
 from stream_cluster.state.batch import Batch, Outcome, outcome
 from stream_cluster.state.chunks import read_codes, write_codes, write_links
-from stream_cluster.state.compaction import Compaction, compact, exchange, is_due
+from stream_cluster.state.compaction import Compaction, Inline, compact, exchange, is_due
 from stream_cluster.state.database import Synchronous, explain_errors, open_writer, transaction
 from stream_cluster.state.objects import insert_objects, known_ids, metadata_row
 from stream_cluster.state.space import Space, SpaceBatch, encode_batch, load_spaces, match_batch
@@ -63,18 +62,6 @@ class PartitionIdentity:
         }
 
 
-class _Inline(Executor):
-    """Runs what is submitted at once, in the caller's thread."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except BaseException as error:
-            future.set_exception(error)
-        return future
-
-
 class Partition:
     """State and engine of one input partition. Not thread-safe: one call at a time, from any thread."""
 
@@ -104,7 +91,7 @@ class Partition:
         self._rules = rules
         self._new_matcher = new_matcher
         self._floor = floor_cosine
-        self._background = background or _Inline()
+        self._background = background or Inline()
         self._compactions: dict[int, Future[Compaction]] = {}
         self.next_offset: int
         """First offset to read after a restart; one past the last applied. 0 when nothing was applied."""
@@ -246,8 +233,11 @@ class Partition:
 
     def _add_new(self, batch: Batch, accepted: list[ObjectMessage]) -> None:
         """Give rows to new objects, and count every record as accepted or duplicate."""
+        previous, metadata = None, ()
         for message in accepted:
-            metadata = metadata_row(message.metadata)
+            # Objects without metadata may share an empty one.
+            if message.metadata is not previous:
+                previous, metadata = message.metadata, metadata_row(message.metadata)
             is_new = False
             for descriptor in message.descriptors:
                 key = SpaceKey(message.account_id, message.object_type, descriptor.type, descriptor.version)
@@ -256,8 +246,11 @@ class Partition:
 
     def _reject(self, batch: Batch, position: int, rejection: Rejection) -> None:
         batch.rejected.append((position, rejection))
-        # Counted under the account only if it is one of ours: made-up ids must not grow the table.
-        known = rejection.account_id in self._account_ids
+        # Counted under the account only if it is one of ours: made-up ids must not grow the table. Accounts
+        # that are new in this batch are, else the counts would depend on where batches begin.
+        known = rejection.account_id in self._account_ids or any(
+            key.account_id == rejection.account_id for key in batch.spaces
+        )
         batch.counters[rejection.account_id or "" if known else "", "rejected", rejection.reason.value] += 1
 
     def _store(self, space_batch: SpaceBatch) -> None:
@@ -395,7 +388,9 @@ class Partition:
     def close(self) -> None:
         """Wait for background work, save caches, close the database."""
         for job in self._compactions.values():
-            job.exception()
+            # One that waits for a thread may wait for this very one.
+            if not job.cancel():
+                job.exception()
         for space in self._spaces.values():
             if space.matcher is not None:
                 space.matcher.save_cache()

@@ -1,0 +1,348 @@
+"""Writes the parts of the documentation that are made from the code: `make docs`.
+
+A block between `<!-- generated: NAME -->` and `<!-- end -->` in a Markdown file is replaced by what the
+function of that name below returns. `--check` changes nothing and fails when a block is out of date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
+
+from stream_cluster.config import Settings, field_table
+from stream_cluster.errors import TaskError
+from stream_cluster.matching import CodeStore
+from stream_cluster.matching.hnsw import HnswMatcher
+from stream_cluster.messages import EVENT_COLUMNS, FACE_COLUMNS, Filters, decode_task, filters_of
+from stream_cluster.messages.tasks import TaskRequest
+from stream_cluster.model import ObjectType
+from stream_cluster.service.metrics import Metrics
+from stream_cluster.snapshot.filters import compile_filters
+from stream_cluster.snapshot.request import resolve_request
+from stream_cluster.state.schema import DDL
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+_BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_DIMENSIONS = (128, 512, 2048)
+_SHOWN_VALUES = 5
+
+
+def documents() -> list[Path]:
+    """Every Markdown file of the project that is written by hand or by this program."""
+    return sorted([*ROOT.glob("*.md"), *ROOT.joinpath("docs").rglob("*.md")])
+
+
+def rebuilt(text: str) -> str:
+    """The text of a document with each generated block as it should be. Raises KeyError: unknown name."""
+    return _BLOCK.sub(lambda found: f"{found[1]}{BLOCKS[found[2]]().strip()}\n{found[3]}", text)
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    lines = [list(header)]
+    lines.append(["---"] * len(lines[0]))
+    lines += [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def code(value: object) -> str:
+    """A value as code; nothing for None."""
+    if value is None:
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+# -- from the code -------------------------------------------------------------------------------------
+
+
+def settings() -> str:
+    """Every setting."""
+    rows = []
+    for field in field_table():
+        note = " A secret: masked wherever it is shown." if field.secret else ""
+        rows.append([code(field.key), field.expected, code(field.default), field.description + note])
+    return table(["setting", "expected", "default", "meaning"], rows)
+
+
+def metrics() -> str:
+    """Every metric of the service itself."""
+    kinds = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
+    kept = Metrics()
+    rows = [
+        [code(_exposed_name(metric)), kinds[type(metric)], _labels(metric), str(metric._documentation)]
+        for metric in vars(kept).values()
+        if isinstance(metric, MetricWrapperBase)
+    ]
+    # Not kept by name: what says which software runs.
+    infos = [family for family in kept.registry.collect() if family.type == "info"]
+    rows += [
+        [code(f"{info.name}_info"), "info", ", ".join(map(code, info.samples[0].labels)), info.documentation]
+        for info in infos
+        if info.name.startswith("stream_cluster_")
+    ]
+    return table(["metric", "type", "labels", "meaning"], sorted(rows))
+
+
+def _exposed_name(metric: MetricWrapperBase) -> str:
+    return str(metric._name) + ("_total" if isinstance(metric, Counter) else "")
+
+
+def _labels(metric: MetricWrapperBase) -> str:
+    """Names of the labels, with their values where these are few and known from the start."""
+    shown = []
+    for name in metric._labelnames:
+        samples = [sample for family in metric.collect() for sample in family.samples]
+        values = sorted({sample.labels[name] for sample in samples if name in sample.labels})
+        listed = ", ".join(values) if 0 < len(values) <= _SHOWN_VALUES else ""
+        shown.append(f"{code(name)}: {listed}" if listed else code(name))
+    return "; ".join(shown)
+
+
+def state_schema() -> str:
+    """The tables of a partition's database."""
+    return f"```sql\n{DDL.strip()}\n```"
+
+
+def capacity() -> str:
+    """Bytes of one object in memory, as the matchers themselves count them."""
+    rows = []
+    for dim in _DIMENSIONS:
+        graph = HnswMatcher(dim)
+        # The store is empty; the graph has room for its first capacity.
+        per_element = graph.nbytes // graph._index.get_max_elements()
+        rows.append([str(dim), str(_store_bytes(dim)), str(per_element + _store_bytes(dim))])
+    return table(["dimension", "exact, bytes", "hnsw, bytes"], rows)
+
+
+def _store_bytes(dim: int) -> int:
+    store = CodeStore(dim)
+    store.append(np.ones((1, dim), np.int8))
+    # One row makes the first block of 64.
+    return store.nbytes // 64
+
+
+def filters() -> str:
+    """Which filters of a task are served, found by asking for each."""
+    rows = []
+    for name in Filters.__struct_fields__:
+        cells = [code(name)]
+        cells += [_served(name, kind) if name in filters_of(kind) else "" for kind in _OBJECT_TYPES]
+        rows.append(cells)
+    return table(["filter", "events", "faces"], rows)
+
+
+_OBJECT_TYPES: tuple[ObjectType, ...] = ("event", "face")
+
+
+def _served(name: str, object_type: ObjectType) -> str:
+    try:
+        compile_filters(msgspec.convert({name: None}, Filters), object_type, 0)
+    except TaskError:
+        return "not yet"
+    return "yes"
+
+
+def unavailable() -> str:
+    """Options of a task that are refused, found by asking for each."""
+    wanted: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
+        ("images in the archive", {"save_images": True}, {}),
+        ("average linkage", {"linkage": "average"}, {}),
+        ("an HTTP call when a task is done", {}, {"callback_url": "https://example.org/"}),
+        ("archives with a time to live", {}, {"result_ttl_s": 1}),
+    )
+    lines = []
+    for what, content, top in wanted:
+        message = {"task_id": "t", "account_id": "a", "content": {"objects_type": "events", **content}, **top}
+        task = decode_task(msgspec.json.encode(message))
+        assert isinstance(task, TaskRequest), task
+        try:
+            resolve_request(task, Settings(), 0)
+        except TaskError as error:
+            lines.append(f"- {what}: `{error.message}`")
+    names = Filters.__struct_fields__
+    missing = sum(
+        "not yet" in {_served(n, kind) for kind in _OBJECT_TYPES if n in filters_of(kind)} for n in names
+    )
+    if missing:
+        where = "[docs/messages.md](docs/messages.md#filters)"
+        lines.append(f"- {missing} of {len(names)} filters, for events, faces or both; {where} lists them")
+    return "\n".join(lines) or "Nothing of the message contract is refused."
+
+
+def columns() -> str:
+    """Columns that a report may have."""
+    return table(
+        ["objects", "columns"],
+        [
+            ["events", ", ".join(code(name) for name in EVENT_COLUMNS)],
+            ["faces", ", ".join(code(name) for name in FACE_COLUMNS)],
+        ],
+    )
+
+
+def commands() -> str:
+    """The commands of the command line, each with the first line of its help."""
+    from typer.main import get_command  # noqa: PLC0415 - only here
+
+    from stream_cluster.cli import app  # noqa: PLC0415 - only here
+
+    rows = [[code(f"stream-cluster {name}"), text] for name, text in command_help(get_command(app), "")]
+    return table(["command", "what it does"], rows)
+
+
+def command_help(command: Any, name: str) -> Iterator[tuple[str, str]]:
+    """(name with its groups, first line of the help) of every command below `command`."""
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield name, (command.help or "").strip().splitlines()[0]
+        return
+    for part, inner in below.items():
+        yield from command_help(inner, f"{name} {part}".strip())
+
+
+def exit_codes() -> str:
+    """The table that the command line keeps beside the codes."""
+    path = ROOT / "stream_cluster" / "cli" / "failures.py"
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return "\n".join(line for line in text.splitlines() if line.startswith("|"))
+
+
+# -- from results --------------------------------------------------------------------------------------
+
+
+def benchmarks() -> str:
+    """Every committed result as a table: one row per figure, one column per run."""
+    parts = [_result(path) for path in sorted(RESULTS.glob("*.json"))]
+    return "\n\n".join(parts) if parts else "No result is committed yet."
+
+
+_HEADLINES = (
+    ("ingest.json", "events a second, all sent at once", "backlog.events_per_s"),
+    ("ingest.json", "from produce to durable at a fixed rate, median, ms", "paced.latency_ms.p50"),
+    ("ingest.json", "from produce to durable at a fixed rate, 99th percentile, ms", "paced.latency_ms.p99"),
+    ("ingest.json", "peak memory of the service, MB", "backlog.peak_memory_mb"),
+    ("snapshot.json", "objects in a snapshot from the forest", "objects"),
+    ("snapshot.json", "their labels at one threshold, seconds", "labels_s.median"),
+    ("snapshot.json", "the whole snapshot with its archive, seconds", "archive.seconds"),
+    ("snapshot.json", "its peak memory, MB", "peak_memory_mb"),
+)
+
+
+def headlines() -> str:
+    """The few figures that a reader asks for first. Raises KeyError when a result lacks one of them."""
+    rows = []
+    for name, what, figure in _HEADLINES:
+        path = RESULTS / name
+        if path.exists():
+            results = dict(_leaves(msgspec.json.decode(path.read_bytes())["results"], ""))
+            rows.append([what, _figure(figure, results[figure])])
+    return table(["figure", "measured"], rows) if rows else "No result is committed yet."
+
+
+def _result(path: Path) -> str:
+    report: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+    machine = report.pop("environment", {})
+    runs = {head: dict(_leaves(run, "")) for head, run in _runs(report.pop("results", {})).items()}
+    names = list(dict.fromkeys(name for run in runs.values() for name in run))
+    figures = [[code(name), *(_figure(name, run.get(name)) for run in runs.values())] for name in names]
+    about = [f"{name}: {_figure(name, value)}" for name, value in _leaves(report, "")]
+    lines = [f"### {path.name}", "", "; ".join(about), "", _machine(machine), ""]
+    return "\n".join([*lines, table(["figure", *runs], figures) if figures else ""]).strip()
+
+
+def _runs(results: Any) -> dict[str, dict[str, Any]]:
+    """The runs of a result by a name for each: a list of runs, runs by name, or a single run."""
+    if isinstance(results, list):
+        return {f"run {number}": run for number, run in enumerate(results, 1)}
+    if results and all(isinstance(run, dict) for run in results.values()):
+        return dict(results)
+    return {"value": results}
+
+
+def _leaves(value: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, item in value.items():
+        if isinstance(item, dict):
+            yield from _leaves(item, f"{prefix}{name}.")
+        else:
+            yield prefix + name, item
+
+
+def _figure(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float) and name.endswith("_bytes"):
+        return f"{value / 1e6:,.1f} MB"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    """One sentence about where a result was measured."""
+    if not machine:
+        return ""
+    libraries = ", ".join(f"{name} {version}" for name, version in machine.get("libraries", {}).items())
+    memory = f"{machine.get('memory_bytes', 0) / 2**30:.0f} GiB"
+    commit = str(machine.get("commit") or "unknown")
+    # The first digits of a commit name it; what follows a plus sign says that files differed from it.
+    short = re.sub(r"^([0-9a-f]{10})[0-9a-f]*", r"\1", commit)
+    return (
+        f"Measured {machine.get('time')} at commit {short} on {machine.get('cpu')}, "
+        f"{machine.get('cores')} cores, {memory} of memory, {machine.get('os')}, "
+        f"Python {machine.get('python')}, {libraries}."
+    )
+
+
+BLOCKS: Mapping[str, Callable[[], str]] = {
+    "benchmarks": benchmarks,
+    "capacity": capacity,
+    "columns": columns,
+    "commands": commands,
+    "exit-codes": exit_codes,
+    "filters": filters,
+    "headlines": headlines,
+    "metrics": metrics,
+    "settings": settings,
+    "state-schema": state_schema,
+    "unavailable": unavailable,
+}
+"""What each generated block is made of."""
+
+
+def outdated() -> dict[Path, str]:
+    """Documents that differ from what they should be, with the text that they should have."""
+    texts = {path: path.read_text(encoding="utf-8") for path in documents()}
+    return {path: wanted for path, text in texts.items() if (wanted := rebuilt(text)) != text}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m docs.build", description="Write the generated tables.")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail when a table is outdated")
+    options = parser.parse_args(arguments)
+    changes = outdated()
+    for path, text in changes.items():
+        sys.stdout.write(f"{path.relative_to(ROOT)}: {'outdated' if options.check else 'written'}\n")
+        if not options.check:
+            path.write_text(text, encoding="utf-8")
+    return 1 if changes and options.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""`stream-cluster cluster`: files in, archive out, no broker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stream_cluster.cli import options
+from stream_cluster.cli.display import print_facts, print_json, progress_display, warn
+from stream_cluster.cli.failures import EXIT_CODES_HELP
+from stream_cluster.cli.signals import stoppable
+from stream_cluster.errors import InputError
+
+if TYPE_CHECKING:
+    from stream_cluster.offline.run import OfflineResult
+
+EPILOG = f"""\
+[bold]Examples[/bold]
+
+stream-cluster cluster events.jsonl.gz --descriptor-type face --threshold 0.52 --output faces.zip
+
+zcat *.gz | stream-cluster cluster - --threshold 0.6 --columns create_time,source --output out.zip --json
+
+stream-cluster cluster vectors.npz --threshold 0.6 --output out.zip
+
+An .npz holds `ids`, strings of shape (n,), and `descriptors`, float32 (n, dim).
+
+{EXIT_CODES_HELP}"""
+
+_TASK_ID = "cluster"
+_GROUPS = {
+    "read": ("reading", ""),
+    "select": ("clustering", "selecting"),
+    "match": ("clustering", "matching"),
+    "clusters": ("clustering", "writing clusters"),
+    "report": ("clustering", "writing the report"),
+}
+
+
+def cluster(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="JSON lines, gzipped or not, `-` for standard input, or .npz.", metavar="FILE..."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The archive to write.", metavar="OUT.zip")],
+    descriptor_type: options.DescriptorTypeOption = "face",
+    threshold: options.ThresholdOption = None,
+    account: Annotated[
+        str | None,
+        typer.Option(
+            "--account",
+            help="Cluster this account's objects; needed when the files hold several accounts.",
+            rich_help_panel="What to cluster",
+        ),
+    ] = None,
+    object_type: options.ObjectTypeOption = "event",
+    descriptor_version: options.DescriptorVersionOption = None,
+    use_track_info: options.UseTrackInfoOption = False,
+    filters: options.FiltersOption = None,
+    linkage: options.LinkageOption = "components",
+    save_images: options.SaveImagesOption = False,
+    image_root: Annotated[
+        Path | None,
+        typer.Option(
+            "--image-root",
+            help="Folder that images are relative to; with --save-images.",
+            metavar="DIR",
+            rich_help_panel="The result",
+        ),
+    ] = None,
+    columns: options.ColumnsOption = None,
+    task_id: options.TaskIdOption = None,
+    config: options.ConfigFile = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Cluster the objects of files into an archive, without a broker.
+
+    The engine, the options and the archive are those of the service. Every link above the threshold is found.
+    The objects are kept in a temporary directory meanwhile (TMPDIR), about as large as their descriptors.
+    """
+    from stream_cluster.offline.run import cluster_files
+    from stream_cluster.offline.sources import find_sources
+
+    if image_root is not None and not save_images:
+        raise InputError("--image-root has no effect without --save-images")
+    selection = options.Selection(
+        descriptor_type,
+        threshold,
+        object_type,
+        descriptor_version,
+        use_track_info,
+        filters,
+        linkage,
+        save_images,
+        columns,
+    )
+    # The account is not known yet; any legal one lets the rest be checked before the files are read.
+    task = options.make_task(selection, task_id or _TASK_ID, _TASK_ID if account is None else account)
+    settings = options.settings_of(config)
+    sources = find_sources(files)
+    with stoppable() as interrupt, progress_display(_GROUPS) as progress:
+        result = cluster_files(
+            sources,
+            task,
+            settings,
+            output,
+            account_id=account,
+            vector_version=1 if descriptor_version is None else descriptor_version,
+            interrupt=interrupt,
+            progress=progress,
+        )
+    _show(result, as_json=as_json)
+
+
+def _show(result: OfflineResult, *, as_json: bool) -> None:
+    load = result.load
+    rejected = sum(load.rejected.values())
+    if rejected:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in load.rejected.most_common())
+        examples = "".join(f"\n  {example}" for example in load.examples)
+        warn(f"{rejected:,} of {load.records:,} records were rejected ({reasons}):{examples}")
+    if as_json:
+        print_json(_as_dict(result))
+        return
+    facts: dict[str, Any] = {
+        "account": result.account_id,
+        "objects": result.counts["selected"],
+        "clusters": result.counts["clusters"],
+        "singletons": result.counts["singletons"],
+        "largest cluster": result.counts["largest_cluster"],
+        "threshold": f"{result.snapshot.threshold:g}",
+        "duplicates": load.duplicates,
+        "filtered out": result.counts["filtered_out"],
+        "rejected records": rejected,
+        "time": ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.timings_s.items()),
+    }
+    if load.of_other_accounts:
+        facts["of other accounts"] = load.of_other_accounts
+    print_facts(facts)
+    typer.echo(str(result.snapshot.archive.path.resolve()))
+
+
+def _as_dict(result: OfflineResult) -> dict[str, Any]:
+    archive, load = result.snapshot.archive, result.load
+    return {
+        "archive": {
+            "path": str(archive.path.resolve()),
+            "size_bytes": archive.size_bytes,
+            "sha256": archive.sha256,
+        },
+        "account_id": result.account_id,
+        "threshold": result.snapshot.threshold,
+        "counts": dict(result.counts),
+        "records": {
+            "read": load.records,
+            "accepted": load.accepted,
+            "duplicates": load.duplicates,
+            "of_other_accounts": load.of_other_accounts,
+            "rejected": dict(load.rejected),
+        },
+        "timings_s": dict(result.timings_s),
+    }

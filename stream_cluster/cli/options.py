@@ -1,0 +1,195 @@
+"""Options that several commands share, and what is made from them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from stream_cluster.errors import InputError
+from stream_cluster.model import DescriptorType, ObjectType
+
+if TYPE_CHECKING:
+    from stream_cluster.config import LoadedSettings, Settings
+    from stream_cluster.messages import CancelRequest, TaskRequest
+
+Linkage = Literal["components", "average"]
+
+_CONNECTION = "Connection"
+_SELECTION = "What to cluster"
+_RESULT = "The result"
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", envvar="STREAM_CLUSTER_CONFIG", help="TOML or YAML file of settings.", metavar="FILE"
+    ),
+]
+BootstrapServers = Annotated[
+    str | None,
+    typer.Option(
+        "--bootstrap-servers",
+        help="Kafka brokers, as host:port,host:port; else kafka.bootstrap_servers of the settings.",
+        metavar="HOST:PORT",
+        rich_help_panel=_CONNECTION,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts.")]
+
+DescriptorTypeOption = Annotated[
+    DescriptorType,
+    typer.Option("--descriptor-type", help="Compare faces or bodies.", rich_help_panel=_SELECTION),
+]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        help="Link objects that are more similar than this (-1 to 1); else "
+        "matching.default_threshold of the settings.",
+        rich_help_panel=_SELECTION,
+    ),
+]
+ObjectTypeOption = Annotated[
+    ObjectType, typer.Option("--object-type", help="Cluster events or faces.", rich_help_panel=_SELECTION)
+]
+DescriptorVersionOption = Annotated[
+    int | None,
+    typer.Option(
+        "--descriptor-version",
+        min=0,
+        help="Version of the descriptors; else the newest one there is.",
+        rich_help_panel=_SELECTION,
+    ),
+]
+UseTrackInfoOption = Annotated[
+    bool,
+    typer.Option(
+        "--use-track-info", help="Objects of one track end in one cluster.", rich_help_panel=_SELECTION
+    ),
+]
+FiltersOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--filters",
+        help="JSON file: the `filters` object of a task.",
+        metavar="FILTERS.json",
+        rich_help_panel=_SELECTION,
+    ),
+]
+LinkageOption = Annotated[
+    Linkage, typer.Option("--linkage", help="How links make clusters.", rich_help_panel=_SELECTION)
+]
+SaveImagesOption = Annotated[
+    bool, typer.Option("--save-images", help="Put the images into the archive.", rich_help_panel=_RESULT)
+]
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        help="Columns of report.csv after the cluster and the id, as a,b,c.",
+        metavar="A,B,C",
+        rich_help_panel=_RESULT,
+    ),
+]
+TaskIdOption = Annotated[
+    str | None, typer.Option("--task-id", help="Id of the task.", rich_help_panel=_RESULT)
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The options that `cluster` and `task submit` have in common."""
+
+    descriptor_type: DescriptorType
+    threshold: float | None
+    object_type: ObjectType
+    descriptor_version: int | None
+    use_track_info: bool
+    filters: Path | None
+    linkage: Linkage
+    save_images: bool
+    columns: str | None
+
+    def content(self) -> dict[str, Any]:
+        """The `content` of the task message. Raises InputError."""
+        if self.threshold is not None and not -1 <= self.threshold <= 1:  # also false for NaN
+            raise InputError(f"--threshold: found {self.threshold:g}, expected -1 to 1")
+        content = {
+            "objects_type": f"{self.object_type}s",
+            "descriptor_type": self.descriptor_type,
+            "descriptor_version": self.descriptor_version,
+            "threshold": self.threshold,
+            "use_track_info": self.use_track_info,
+            "linkage": self.linkage,
+            "save_images": self.save_images,
+            "filters": None if self.filters is None else _read_filters(self.filters, self.object_type),
+            "report": None if self.columns is None else {"columns": _names(self.columns)},
+        }
+        return {name: value for name, value in content.items() if value is not None}
+
+
+def make_task(selection: Selection, task_id: str, account_id: str, **more: Any) -> TaskRequest:
+    """The task that the options describe, checked as the service checks it. `more`: its other fields.
+
+    Raises:
+        InputError: the options contradict each other or the contract.
+    """
+    from stream_cluster.messages import TaskRequest, decode_task
+
+    numbers = [number for number in more.values() if isinstance(number, float)]
+    if not all(math.isfinite(number) for number in numbers):
+        raise InputError("found a number that is not finite")
+    message = {"type": "clustering", "task_id": task_id, "account_id": account_id}
+    task = decode_task(json.dumps({**message, "content": selection.content(), **more}).encode())
+    if not isinstance(task, TaskRequest):
+        raise InputError(getattr(task, "message", "not a task"))
+    return task
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _read_filters(path: Path, object_type: ObjectType) -> Any:
+    """The filters of a file, checked. Raises InputError."""
+    from stream_cluster.messages import BadTask, parse_filters
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"--filters {path}: cannot be read: {error.strerror or error}") from error
+    parsed = parse_filters(data, object_type)
+    if isinstance(parsed, BadTask):
+        raise InputError(f"--filters {path}: {parsed.message}")
+    return json.loads(data)
+
+
+def settings_with_sources(config: Path | None, overrides: Mapping[str, object]) -> LoadedSettings:
+    """Settings from the file, the environment and command-line options. Raises ConfigError."""
+    from stream_cluster.config import load_with_sources
+
+    return load_with_sources(config, os.environ, overrides)
+
+
+def settings_of(config: Path | None, *, bootstrap_servers: str | None = None, **more: object) -> Settings:
+    """The settings in force; `more` are dotted keys with `__` for the dot. Raises ConfigError."""
+    overrides: dict[str, object] = {"kafka.bootstrap_servers": bootstrap_servers}
+    overrides |= {name.replace("__", "."): value for name, value in more.items()}
+    return settings_with_sources(config, overrides).settings
+
+
+def make_cancel(task_id: str, account_id: str) -> CancelRequest:
+    """The request to cancel a task. Raises InputError when an id is not legal."""
+    from stream_cluster.messages import CancelRequest, decode_task
+
+    message = {"type": "cancel", "task_id": task_id, "account_id": account_id}
+    request = decode_task(json.dumps(message).encode())
+    if not isinstance(request, CancelRequest):
+        raise InputError(getattr(request, "message", "not a request"))
+    return request

@@ -1,0 +1,293 @@
+"""`stream-cluster task`: submit, watch and cancel tasks of a running service, through its topics."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import unquote, urlsplit
+
+import typer
+
+from stream_cluster.cli import options
+from stream_cluster.cli.display import ProgressDisplay, print_facts, print_json, progress_display, warn
+from stream_cluster.cli.failures import EXIT_CODES_HELP, FAILED, NO_ANSWER, say_error
+from stream_cluster.errors import InputError
+
+if TYPE_CHECKING:
+    from stream_cluster.messages import TaskStatus
+
+_WAIT_EPILOG = """\
+With --wait, the last line of stdout is the archive's location; code 1 means failed or cancelled, 3 that
+--timeout-s passed first."""
+
+SUBMIT_EPILOG = f"""\
+[bold]Examples[/bold]
+
+stream-cluster task submit --account acme --descriptor-type face --threshold 0.55 --wait
+
+stream-cluster task submit --account acme --filters april.json --columns create_time,source --wait --json
+
+{_WAIT_EPILOG}
+
+{EXIT_CODES_HELP}"""
+
+WATCH_EPILOG = f"""\
+[bold]Examples[/bold]
+
+stream-cluster task watch 7d5e0c1a --account acme --timeout-s 60
+
+{_WAIT_EPILOG}
+
+{EXIT_CODES_HELP}"""
+
+CANCEL_EPILOG = f"""\
+[bold]Examples[/bold]
+
+stream-cluster task cancel 7d5e0c1a --account acme --wait
+
+With --wait, code 0 means that the task was cancelled.
+
+{EXIT_CODES_HELP}"""
+
+app = typer.Typer(
+    help="Submit, watch and cancel tasks of a running service.", no_args_is_help=True, rich_markup_mode="rich"
+)
+
+_STAGES = {
+    "wait": ("task", "waiting for the events before it"),
+    "select": ("task", "selecting"),
+    "match": ("task", "matching"),
+    "clusters": ("task", "writing clusters"),
+    "report": ("task", "writing the report"),
+}
+
+Account = Annotated[str, typer.Option("--account", help="Account of the task.", metavar="ID")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for the end and show the progress.")]
+Timeout = Annotated[
+    float | None, typer.Option("--timeout-s", help="Stop waiting after so many seconds.", metavar="SECONDS")
+]
+TaskId = Annotated[str, typer.Argument(help="Id of the task.", metavar="TASK_ID")]
+
+
+@app.command(epilog=SUBMIT_EPILOG)
+def submit(
+    account: Account,
+    descriptor_type: options.DescriptorTypeOption = "face",
+    threshold: options.ThresholdOption = None,
+    object_type: options.ObjectTypeOption = "event",
+    descriptor_version: options.DescriptorVersionOption = None,
+    use_track_info: options.UseTrackInfoOption = False,
+    filters: options.FiltersOption = None,
+    linkage: options.LinkageOption = "components",
+    save_images: options.SaveImagesOption = False,
+    columns: options.ColumnsOption = None,
+    description: Annotated[
+        str | None, typer.Option("--description", help="For people.", rich_help_panel="The result")
+    ] = None,
+    deadline_s: Annotated[
+        float | None,
+        typer.Option(
+            "--deadline-s", help="The task fails when not done by then.", rich_help_panel="The result"
+        ),
+    ] = None,
+    callback_url: Annotated[
+        str | None,
+        typer.Option("--callback-url", help="http(s) URL to tell when done.", rich_help_panel="The result"),
+    ] = None,
+    result_ttl_s: Annotated[
+        int | None,
+        typer.Option(
+            "--result-ttl-s", help="How long the archive is to be kept.", rich_help_panel="The result"
+        ),
+    ] = None,
+    task_id: options.TaskIdOption = None,
+    wait: Wait = False,
+    timeout_s: Timeout = None,
+    bootstrap_servers: options.BootstrapServers = None,
+    config: options.ConfigFile = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Submit a task; the service clusters what its account has now.
+
+    Without --task-id the task gets a new random id, which is printed. An id that the account used before
+    names the same task, so nothing is done again.
+    """
+    from stream_cluster.service.task_client import TaskClient
+
+    _check_timeout(timeout_s, wait=wait)
+    selection = options.Selection(
+        descriptor_type,
+        threshold,
+        object_type,
+        descriptor_version,
+        use_track_info,
+        filters,
+        linkage,
+        save_images,
+        columns,
+    )
+    more = {
+        "description": description,
+        "deadline_s": deadline_s,
+        "callback_url": callback_url,
+        "result_ttl_s": result_ttl_s,
+    }
+    given = {name: value for name, value in more.items() if value is not None}
+    task = options.make_task(selection, task_id or uuid.uuid4().hex, account, **given)
+    settings = options.settings_of(config, bootstrap_servers=bootstrap_servers)
+
+    async def send(progress: _Follower) -> TaskStatus | None:
+        async with TaskClient(settings) as client:
+            if not wait:
+                await client.send(task)
+                return None
+            if task_id is None:
+                return await client.submit(task, on_status=progress, timeout_s=timeout_s)
+            # The id may have been used before; then its statuses lie in the past.
+            await client.send(task)
+            return await client.watch(account, task_id, on_status=progress, timeout_s=timeout_s)
+
+    with progress_display(_STAGES) as display:
+        status = _run(send(_Follower(display)), account, task.task_id)
+    if wait:
+        _end(status, timeout_s, as_json=as_json)
+    elif as_json:
+        print_json({"task_id": task.task_id, "account_id": account})
+    else:
+        typer.echo(task.task_id)
+
+
+@app.command(epilog=WATCH_EPILOG)
+def watch(
+    task_id: TaskId,
+    account: Account,
+    timeout_s: Timeout = None,
+    bootstrap_servers: options.BootstrapServers = None,
+    config: options.ConfigFile = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show the state of a task and follow it to its end."""
+    from stream_cluster.service.task_client import TaskClient
+
+    _check_timeout(timeout_s, wait=True)
+    settings = options.settings_of(config, bootstrap_servers=bootstrap_servers)
+
+    async def follow(progress: _Follower) -> TaskStatus | None:
+        async with TaskClient(settings) as client:
+            return await client.watch(account, task_id, on_status=progress, timeout_s=timeout_s)
+
+    with progress_display(_STAGES) as display:
+        status = _run(follow(_Follower(display)), account, task_id)
+    _end(status, timeout_s, as_json=as_json)
+
+
+@app.command(epilog=CANCEL_EPILOG)
+def cancel(
+    task_id: TaskId,
+    account: Account,
+    wait: Wait = False,
+    timeout_s: Timeout = None,
+    bootstrap_servers: options.BootstrapServers = None,
+    config: options.ConfigFile = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Cancel a task. One that has ended stays as it is."""
+    from stream_cluster.service.task_client import TaskClient
+
+    _check_timeout(timeout_s, wait=wait)
+    request = options.make_cancel(task_id, account)
+    settings = options.settings_of(config, bootstrap_servers=bootstrap_servers)
+
+    async def send(progress: _Follower) -> TaskStatus | None:
+        async with TaskClient(settings) as client:
+            await client.send(request)
+            if not wait:
+                return None
+            return await client.watch(account, task_id, on_status=progress, timeout_s=timeout_s)
+
+    with progress_display(_STAGES) as display:
+        status = _run(send(_Follower(display)), account, task_id)
+    if not wait:
+        print_json({"task_id": task_id, "account_id": account}) if as_json else typer.echo(task_id)
+        return
+    if status is not None and status.status == "cancelled":
+        print_json(_as_dict(status)) if as_json else typer.echo("cancelled")
+        return
+    _end(status, timeout_s, as_json=as_json)
+    say_error("the task had ended before it could be cancelled")
+    raise typer.Exit(FAILED)
+
+
+class _Follower:
+    """Shows each status as progress."""
+
+    def __init__(self, display: ProgressDisplay) -> None:
+        self._display = display
+
+    def __call__(self, status: TaskStatus) -> None:
+        self._display(status.stage or "wait", status.progress)
+
+
+def _check_timeout(timeout_s: float | None, *, wait: bool) -> None:
+    if timeout_s is not None and not wait:
+        raise InputError("--timeout-s has no effect without --wait")
+    if timeout_s is not None and not 0 <= timeout_s < float("inf"):
+        raise InputError(f"--timeout-s: found {timeout_s:g}, expected 0 or more")
+
+
+def _run(work: Coroutine[Any, Any, TaskStatus | None], account: str, task_id: str) -> TaskStatus | None:
+    from stream_cluster.cli.kafka_logs import quiet_logs
+
+    quiet_logs()
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        typer.echo(
+            f"the task goes on; stream-cluster task watch {task_id} --account {account} follows it", err=True
+        )
+        raise
+
+
+def _end(status: TaskStatus | None, timeout_s: float | None, *, as_json: bool) -> None:
+    """Print the final status and leave with its exit code."""
+    if status is None:
+        say_error(f"no worker has answered within {timeout_s:g} s; does the service run?")
+        raise typer.Exit(NO_ANSWER)
+    if as_json:
+        print_json(_as_dict(status))
+    if not status.ended:
+        share = f" ({status.stage}, {status.progress:.0%})" if status.stage else ""
+        say_error(f"the task is {status.status}{share} after {timeout_s:g} s")
+        raise typer.Exit(NO_ANSWER)
+    if status.status != "done":
+        fault = status.error
+        say_error(f"{fault.code}: {fault.message}" if fault else f"the task was {status.status}")
+        raise typer.Exit(FAILED)
+    if not as_json:
+        _print_done(status)
+
+
+def _print_done(status: TaskStatus) -> None:
+    facts: dict[str, Any] = {
+        "objects": status.objects,
+        "clusters": status.clusters,
+        "largest cluster": status.largest_cluster,
+        "threshold": status.threshold,
+        "seconds": status.duration_s,
+    }
+    if status.as_of is not None:
+        facts["as of"] = f"{status.as_of.topic}/{status.as_of.partition} at {status.as_of.next_offset:,}"
+    print_facts(facts)
+    if status.archive is None:
+        warn("the status names no archive")
+        return
+    url = urlsplit(status.archive.url)
+    typer.echo(unquote(url.path) if url.scheme == "file" else status.archive.url)
+
+
+def _as_dict(status: TaskStatus) -> Any:
+    import msgspec
+
+    return msgspec.to_builtins(status)
