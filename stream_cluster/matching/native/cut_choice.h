@@ -9,7 +9,7 @@ namespace stream_cluster {
 
 // A test after a share of the groups saves the rest of a tile when it excludes all its pairs, and costs a
 // little when it does not. How often it does depends on the data and the threshold, so the choice is the
-// cheapest by what was seen, and every 128th tile tries another. It changes no result.
+// cheapest by what was seen, and every 256th tile tries another. It changes no result.
 class CutChoice {
 public:
     explicit CutChoice(const Layout& layout) : enabled_(layout.cut_groups[0] > 0) {
@@ -38,10 +38,10 @@ public:
     }
 
 private:
-    static constexpr unsigned kTryEvery = 128;
-    static constexpr float kTestGroups = 3.5f; // a test takes about as long as so many groups
+    static constexpr unsigned kTryEvery = 256;
+    static constexpr float kTestGroups = 6.0f; // a test takes about as long as so many groups
     static constexpr unsigned kChooseEvery = 8;
-    static constexpr float kSlowestRate = 1.0f / 512; // what was seen long ago fades
+    static constexpr float kSlowestRate = 1.0f / 2048; // what was seen long ago fades
 
     void choose() {
         best_ = -1;

@@ -8,9 +8,10 @@ namespace {
 // A tile of rows stays in the second-level cache while all queries of a panel pass over it.
 constexpr size_t kTileBytes = size_t(256) << 10;
 constexpr uint32_t kMostTileRows = 2048;
-// A panel is read once per tile of rows, from the third-level cache or from memory.
-constexpr size_t kPanelBytes = size_t(2) << 20;
-constexpr uint32_t kMostPanelQueries = 8192;
+// A panel is read once per tile of rows, in order: from memory if need be. All tiles are packed once per panel,
+// so a small one costs more packing.
+constexpr size_t kPanelBytes = size_t(4) << 20;
+constexpr uint32_t kMostPanelQueries = 16384;
 constexpr uint32_t kFewestPanelQueries = 16 * kTileQueries;
 constexpr size_t kUnitsPerThread = 8; // so that threads end at about the same time
 

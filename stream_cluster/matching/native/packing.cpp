@@ -20,6 +20,28 @@ uint32_t load(const void* bytes) {
 
 void store(void* bytes, uint32_t word) { std::memcpy(bytes, &word, 4); }
 
+// Four words in one register of any processor.
+using Words = uint32_t __attribute__((vector_size(16)));
+
+Words load_words(const void* bytes) {
+    Words words;
+    std::memcpy(&words, bytes, sizeof words);
+    return words ^ kOffsetWord;
+}
+
+// Four groups of four rows, from row-major to packed.
+void put_four(const int8_t* const* codes, size_t first_byte, uint8_t* packed) {
+    const Words a = load_words(codes[0] + first_byte), b = load_words(codes[1] + first_byte);
+    const Words c = load_words(codes[2] + first_byte), d = load_words(codes[3] + first_byte);
+    const Words ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    const Words cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    const Words columns[4] = {__builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5),
+                              __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7),
+                              __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5),
+                              __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7)};
+    for (int group = 0; group < 4; ++group) std::memcpy(packed + group * kGroupBytes, &columns[group], 16);
+}
+
 } // namespace
 
 Layout::Layout(int dimension) : dim(dimension), groups(uint32_t(dimension + 3) / 4) {
@@ -91,12 +113,11 @@ void put_row(const Layout& layout, const int8_t* code, const RowFacts& facts, in
 
 void put_block(const Layout& layout, const int8_t* const* codes, const RowFacts* facts, uint8_t* block,
                BlockFacts& block_facts) {
-    // Group by group, so that the block is written from its beginning to its end.
-    const uint32_t whole = uint32_t(layout.dim) / 4;
-    for (uint32_t group = 0; group < whole; ++group) {
-        uint8_t* words = word_at(block, group, 0);
-        for (int row = 0; row < kBlockRows; ++row) {
-            store(words + 4 * row, load(codes[row] + size_t(group) * 4) ^ kOffsetWord);
+    // From the beginning of the block to its end, so that it is written in order.
+    const uint32_t whole = uint32_t(layout.dim) / 16 * 4;
+    for (uint32_t group = 0; group < whole; group += 4) {
+        for (int row = 0; row < kBlockRows; row += 4) {
+            put_four(codes + row, size_t(group) * 4, word_at(block, group, row));
         }
     }
     for (uint32_t group = whole; group < layout.groups; ++group) {
