@@ -9,16 +9,18 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo check test test-all bench bench-ingest bench-snapshot bench-faces \
-	bench-peers bench-seed-table bench-stream bench-crossover docs lock clean
+.PHONY: help setup demo check check-native check-aarch64 test test-all bench bench-ingest bench-snapshot bench-faces \
+	bench-kernel bench-peers bench-seed-table bench-stream bench-crossover docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## Make .venv with the locked dependencies and fetch Kafka's jars; nothing to do when nothing changed
 
+NATIVE := CMakeLists.txt $(wildcard stream_cluster/matching/native/*)
+
 # HNSWLIB_NO_NATIVE: hnswlib comes as source, and would be built for this very CPU and fail on an older one.
-$(INSTALLED): pyproject.toml requirements.lock
+$(INSTALLED): pyproject.toml requirements.lock $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, found " \
 		+ sys.version.split()[0] + ": make PYTHON=/path/to/python3.11 setup")'
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
@@ -37,6 +39,25 @@ check: setup ## Lint, formatting, types, the direction of imports, and the tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest -q tests/unit tests/property $(ARGS)
+
+# Test programs of the kernel are built apart from the package: with sanitizers, or for another processor.
+KERNEL_TEST := -G Ninja -DKERNEL_MODULE=OFF -DKERNEL_TESTS=ON
+CMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" cmake
+
+check-native: setup ## Tests of the native kernel with the address and undefined behaviour sanitizers
+	$(CMAKE) -S . -B build/check-native $(KERNEL_TEST) -DKERNEL_SANITIZE=ON
+	$(CMAKE) --build build/check-native
+	build/check-native/kernel_test
+
+check-aarch64: setup ## Tests of the native kernel for aarch64, cross compiled, in an emulator (Debian packages)
+	@command -v aarch64-linux-gnu-g++ qemu-aarch64 >/dev/null || { [ "$$(id -u)" = 0 ] \
+		&& apt-get install -y -qq g++-aarch64-linux-gnu qemu-user >/dev/null; } \
+		|| { echo "check-aarch64: as root: apt-get install g++-aarch64-linux-gnu qemu-user" >&2; exit 1; }
+	$(CMAKE) -S . -B build/check-aarch64 $(KERNEL_TEST) -DCMAKE_SYSTEM_NAME=Linux \
+		-DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ \
+		-DCMAKE_EXE_LINKER_FLAGS=-static
+	$(CMAKE) --build build/check-aarch64
+	qemu-aarch64 build/check-aarch64/kernel_test
 
 test: setup ## Every test but the slow ones, on a real broker
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
@@ -73,6 +94,9 @@ bench-crossover: setup ## Benchmark: exact matching against HNSW by the number o
 
 docs: setup ## Write the tables in the documentation that are made from the code and the benchmark results
 	$(BIN)/python -m docs.build
+
+bench-kernel: setup ## Benchmark: operations per second of the matching kernel, small batches, all pairs
+	$(BIN)/python -m benchmarks.kernel $(ARGS)
 
 lock: setup ## Write requirements.lock anew; versions change only where pyproject.toml asks for it
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra images --universal --generate-hashes \

@@ -5,10 +5,11 @@ Pure but for the file of the HNSW cache. Every engine reports bit-identical simi
 
 from __future__ import annotations
 
-from stream_cluster.matching.codes import CodeStore, encode, quantise
+from stream_cluster.matching.codes import encode, quantise
 from stream_cluster.matching.exact import all_pairs
 from stream_cluster.matching.matcher import RecallSample, SpaceMatcher
 from stream_cluster.matching.protocol import Hits, Matcher
+from stream_cluster.matching.store import CodeStore
 from stream_cluster.matching.threads import limit_threads
 
 __all__ = [

@@ -13,13 +13,12 @@ norm 0 and therefore similarity 0 to everything. A link is similarity > float32(
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from stream_cluster.model import MAX_DIMENSION, Codes, InverseNorms
+from stream_cluster.model import Codes, InverseNorms
 
 CODE_MAX = 127
 
@@ -27,8 +26,6 @@ EXACT_DIMENSIONS = 1024
 """Up to this many dimensions |dot| <= 127 * 127 * 1024 < 2**24, so float32 sums of products are exact."""
 
 _CHUNK_ROWS = 4096
-_FIRST_BLOCK_ROWS = 64
-_BLOCK_ROWS = 4096
 
 Int32s = npt.NDArray[np.int32]
 
@@ -116,134 +113,6 @@ def similarities(
     """
     scale = np.multiply(norms_a, norms_b, dtype=np.float32)
     return np.minimum(dots.astype(np.float32, copy=False) * scale, np.float32(1.0))
-
-
-class Block(NamedTuple):
-    """Consecutive rows of a `CodeStore`, as views."""
-
-    first_row: int
-    codes: Codes
-    norms: InverseNorms
-
-
-class CodeStore:
-    """The codes of one space, by row, in blocks: appending never copies or moves what is there.
-
-    Blocks grow from 64 to 4096 rows, so a small space stays small and a large one wastes under a block.
-    One thread may append and remove while others read rows below a length they have seen.
-    """
-
-    def __init__(self, dim: int) -> None:
-        if not 1 <= dim <= MAX_DIMENSION:
-            raise ValueError(f"dim: found {dim}, expected 1 to {MAX_DIMENSION}")
-        self.dim = dim
-        self._codes: list[Codes] = []
-        self._norms: list[InverseNorms] = []
-        self._removed: list[npt.NDArray[np.bool_]] = []
-        self._starts: list[int] = []  # first row of each block
-        self._capacity = 0
-        self._rows = 0
-        self._removed_count = 0
-
-    def __len__(self) -> int:
-        """Rows ever appended, removed ones included."""
-        return self._rows
-
-    @property
-    def removed_count(self) -> int:
-        """How many of the rows are removed."""
-        return self._removed_count
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes allocated for codes, norms and marks."""
-        return self._capacity * (self.dim + 4 + 1)
-
-    def append(self, codes: Codes) -> None:
-        """Add rows at the end; row numbers continue from `len`.
-
-        Raises:
-            ValueError: not int8 of shape (n, dim).
-        """
-        check_codes(codes, self.dim)
-        self.append_with_norms(codes, inverse_norms(codes))
-
-    def append_with_norms(self, codes: Codes, norms: InverseNorms) -> None:
-        """`append` for a caller that has the inverse norms of the codes already."""
-        done = 0
-        while done < len(codes):
-            if self._rows == self._capacity:
-                self._grow()
-            at = self._rows - self._starts[-1]
-            count = min(len(codes) - done, self._capacity - self._rows)
-            self._codes[-1][at : at + count] = codes[done : done + count]
-            self._norms[-1][at : at + count] = norms[done : done + count]
-            # Last, so that a reader in another thread never sees rows that are not filled in.
-            self._rows += count
-            done += count
-
-    def blocks(self, first_row: int = 0) -> Iterator[Block]:
-        """Views of all rows from `first_row` on, in order of row; each at most 4096 rows."""
-        rows = self._rows
-        for start, codes, norms in zip(self._starts, self._codes, self._norms, strict=False):
-            stop = min(len(codes), rows - start)
-            skip = max(first_row - start, 0)
-            if skip < stop:
-                yield Block(start + skip, codes[skip:stop], norms[skip:stop])
-
-    def gather(self, rows: npt.NDArray[np.integer]) -> Codes:
-        """A copy of the codes of these rows, in the order given. Removed rows are zeros."""
-        result = np.empty((len(rows), self.dim), np.int8)
-        for block, picked, local in self._locate(rows):
-            result[picked] = self._codes[block][local]
-        return result
-
-    def gather_norms(self, rows: npt.NDArray[np.integer]) -> InverseNorms:
-        """A copy of the inverse norms of these rows, in the order given. Removed rows have 0."""
-        result = np.empty(len(rows), np.float32)
-        for block, picked, local in self._locate(rows):
-            result[picked] = self._norms[block][local]
-        return result
-
-    def remove(self, rows: npt.NDArray[np.integer]) -> None:
-        """Erase rows: code and inverse norm become 0 and no search returns them. Repeating it is harmless."""
-        for block, _, local in self._locate(rows):
-            self._removed[block][local] = True
-            self._codes[block][local] = 0
-            self._norms[block][local] = 0
-        self._removed_count = sum(int(marks.sum()) for marks in self._removed)
-
-    def is_removed(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
-        """Whether each of these rows was removed."""
-        result = np.empty(len(rows), np.bool_)
-        for block, picked, local in self._locate(rows):
-            result[picked] = self._removed[block][local]
-        return result
-
-    def _grow(self) -> None:
-        rows = min(max(self._capacity, _FIRST_BLOCK_ROWS), _BLOCK_ROWS)
-        self._codes.append(np.empty((rows, self.dim), np.int8))
-        self._norms.append(np.empty(rows, np.float32))
-        self._removed.append(np.zeros(rows, np.bool_))
-        self._starts.append(self._capacity)
-        self._capacity += rows
-
-    def _locate(
-        self, rows: npt.NDArray[np.integer]
-    ) -> Iterator[tuple[int, npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-        """For each block that holds some of the rows: its number, positions in `rows`, rows inside it."""
-        if len(rows) == 0:
-            return
-        wanted = np.asarray(rows).astype(np.intp)
-        if int(wanted.min()) < 0 or int(wanted.max()) >= self._rows:
-            raise IndexError(f"rows: found {wanted.min()}..{wanted.max()}, expected 0..{self._rows - 1}")
-        starts = np.array(self._starts, np.intp)
-        block_of = np.searchsorted(starts, wanted, side="right") - 1
-        order = np.argsort(block_of, kind="stable")
-        cuts = np.flatnonzero(np.diff(block_of[order])) + 1
-        for picked in np.split(order, cuts):
-            block = int(block_of[picked[0]])
-            yield block, picked, wanted[picked] - starts[block]
 
 
 def check_codes(codes: Codes, dim: int) -> None:

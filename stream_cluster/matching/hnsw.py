@@ -30,9 +30,10 @@ import numpy.typing as npt
 
 from stream_cluster.matching import cache_file
 from stream_cluster.matching.cache_file import CacheRejected
-from stream_cluster.matching.codes import CodeStore, check_codes, inverse_norms, pair_dots, similarities
+from stream_cluster.matching.codes import check_codes, inverse_norms, pair_dots, similarities
 from stream_cluster.matching.exact import scan
 from stream_cluster.matching.protocol import MAX_HITS, Hits
+from stream_cluster.matching.store import CodeStore
 from stream_cluster.matching.threads import resolve_threads
 from stream_cluster.model import Codes, Interrupt
 

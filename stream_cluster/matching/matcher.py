@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from stream_cluster.matching.build import IndexBuild
 from stream_cluster.matching.cache_file import CacheRejected
-from stream_cluster.matching.codes import CodeStore
 from stream_cluster.matching.exact import ExactMatcher, all_pairs
 from stream_cluster.matching.hnsw import HnswMatcher
 from stream_cluster.matching.protocol import Hits
+from stream_cluster.matching.store import CodeStore
 from stream_cluster.matching.threads import limit_threads
 from stream_cluster.model import Codes, Interrupt, Links
 

@@ -23,8 +23,13 @@ def resolve_threads(threads: int) -> int:
     return threads or core_count()
 
 
+def thread_limit() -> int:
+    """Threads that the kernel may use for one search: what `limit_threads` set, or else one per core."""
+    return _limit or core_count()
+
+
 def limit_threads(threads: int) -> int:
-    """Let the BLAS library use this many threads, 0 for one per core, and return the number.
+    """Let the kernel and the BLAS library use this many threads, 0 for one per core; return the number.
 
     Holds for the whole process until called again: BLAS has one thread pool, so a limit that came and
     went with each search would race with every other thread that matches.

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from stream_cluster.matching.codes import CodeStore, encode, inverse_norms, pair_dots, quantise, similarities
+from stream_cluster.matching.codes import encode, inverse_norms, pair_dots, quantise, similarities
+from stream_cluster.matching.store import CodeStore
 from tests.support.descriptors import code_sets
 from tests.support.oracle import naive_inverse_norms, naive_similarity
 
@@ -54,12 +55,7 @@ def test_a_store_gives_back_its_rows_however_they_were_appended(lengths, data):
         store.append(part)
     everything = np.concatenate([np.empty((0, 3), np.int8), *parts])
     assert len(store) == len(everything)
-    first = data.draw(st.integers(0, len(store)))
-    blocks = list(store.blocks(first))
-    assert [block.first_row for block in blocks] == list(
-        np.cumsum([first, *(len(b.codes) for b in blocks)])[:-1]
-    )
-    assert np.array_equal(np.concatenate([everything[:0], *(b.codes for b in blocks)]), everything[first:])
+    assert np.array_equal(store.gather(np.arange(len(store))), everything)
     if len(store):
         rows = np.array(data.draw(st.lists(st.integers(0, len(store) - 1), max_size=30)), np.uint32)
         assert np.array_equal(store.gather(rows), everything[rows])

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_cluster.matching.cache_file import CacheRejected, sidecar_path
-from stream_cluster.matching.codes import CodeStore
 from stream_cluster.matching.hnsw import HnswMatcher
 from stream_cluster.matching.matcher import SpaceMatcher
+from stream_cluster.matching.store import CodeStore
 from tests.support.descriptors import code_sets, people, thresholds
 from tests.support.oracle import as_set, naive_hits
 

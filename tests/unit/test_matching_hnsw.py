@@ -6,9 +6,9 @@ import pytest
 from stream_cluster.errors import Cancelled
 from stream_cluster.matching import hnsw
 from stream_cluster.matching.cache_file import CacheRejected
-from stream_cluster.matching.codes import CodeStore
 from stream_cluster.matching.hnsw import HnswMatcher
 from stream_cluster.matching.protocol import Matcher
+from stream_cluster.matching.store import CodeStore
 from stream_cluster.model import Interrupt
 from tests.support.descriptors import people
 from tests.support.oracle import as_set, naive_hits

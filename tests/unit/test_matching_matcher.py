@@ -72,7 +72,7 @@ def test_a_small_space_is_exact_and_a_space_with_engine_exact_stays_so():
         matcher: Matcher = space(codes, **settings)
         assert as_set(matcher.search(codes, 0.5)) == naive_hits(codes, codes, 0.5)
         assert (matcher.engine, matcher.dim, len(matcher)) == ("exact", DIM, 60)
-        assert matcher.nbytes == 64 * (DIM + 5)
+        assert matcher.nbytes == matcher.store.nbytes
 
 
 def test_engine_hnsw_is_in_use_from_the_first_search_on():

@@ -1,0 +1,230 @@
+"""The matching kernel: operations per second of each path, small batches, all pairs. One multiply-add is two.
+
+    python -m benchmarks.kernel [--short] [--output FILE.json]
+
+Wall time counts, so nothing else should run; processor time is given too, as it shows when something did.
+The rate of a path is taken at a threshold where no pair is decided early; `all_pairs` is what early
+decisions make of it, in the operations of a full comparison. Data: people of five objects each, similar
+with a cosine of about 0.67, and otherwise independent directions, seeded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.environment import environment
+from stream_cluster.matching import kernel, numpy_exact
+from stream_cluster.matching.codes import quantise
+from stream_cluster.matching.exact import ExactMatcher, all_pairs
+from stream_cluster.matching.threads import limit_threads
+from stream_cluster.model import Codes
+
+HERE = Path(__file__).parent
+DIM = 512
+NO_EARLY_DECISIONS = 0.24
+"""Hardly a pair of independent directions is above it, and no cut of the dimension excludes that it is."""
+
+
+class Sizes(NamedTuple):
+    """How much is measured."""
+
+    path_rows: int
+    pairs_rows: int
+    numpy_rows: int
+    resident_rows: tuple[int, ...]
+    batches: tuple[int, ...]
+    repeats: int
+
+
+FULL = Sizes(30_000, 100_000, 30_000, (10_000, 100_000, 1_000_000), (1, 8, 64, 512, 4096), 5)
+SHORT = Sizes(10_000, 20_000, 10_000, (10_000, 100_000), (1, 64, 4096), 2)
+
+
+class Times(NamedTuple):
+    """Of the fastest repetition."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def people(count: int, *, seed: int = 0) -> Codes:
+    """Codes of `count` objects of people of five, in random order; made in parts to bound the memory."""
+    random = np.random.default_rng(seed)
+    parts = []
+    for start in range(0, count, 50_000):
+        part = min(50_000, count - start)
+        centres = random.standard_normal((-(-part // 5), DIM), np.float32)
+        vectors = np.repeat(centres, 5, axis=0)[:part]
+        vectors += np.float32(0.7) * random.standard_normal(vectors.shape, np.float32)
+        parts.append(quantise(vectors[random.permutation(part)]))
+    return np.concatenate(parts)
+
+
+def fastest(repeats: int, work: Callable[[], object]) -> Times:
+    """Run it so many times."""
+    times = []
+    for _ in range(repeats):
+        wall, cpu = time.perf_counter(), time.process_time()
+        work()
+        times.append(Times(time.perf_counter() - wall, time.process_time() - cpu))
+    return min(times)
+
+
+def count(parts: Iterable[Any]) -> int:
+    """Hits or links in all."""
+    return sum(len(part) for part in parts)
+
+
+def machine_peak() -> dict[str, Any] | None:
+    """What the hardware can do, from `machine_peak.cpp`; None without AVX-512 VNNI or a compiler."""
+    compiler = shutil.which("c++")
+    if compiler is None or "avx512vnni" not in kernel.available_paths():
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "peak"
+        source = HERE / "machine_peak.cpp"
+        flags = ["-O3", "-std=c++17", "-mavx512f", "-mavx512vnni", "-pthread", "-w"]
+        subprocess.run([compiler, *flags, "-o", program, source], check=True)
+        done = subprocess.run([program], check=True, capture_output=True, text=True)
+    peak: dict[str, Any] = json.loads(done.stdout)
+    return peak
+
+
+def paths(codes: Codes, repeats: int) -> list[dict[str, Any]]:
+    """The rate of each path with one thread and with two, over all pairs."""
+    results = []
+    operations = float(len(codes)) ** 2 * DIM
+    for path in kernel.available_paths():
+        for threads in (1, 2):
+            limit_threads(threads)
+            with mock.patch.dict(os.environ, STREAM_CLUSTER_KERNEL=path):
+                # Slow paths do not need repeating to be measured well.
+                times = fastest(
+                    1 if path == "portable" else repeats, lambda: count(all_pairs(codes, NO_EARLY_DECISIONS))
+                )
+            results.append(
+                {
+                    "path": path,
+                    "threads": threads,
+                    "rows": len(codes),
+                    **times._asdict(),
+                    "gops": operations / times.wall_s / 1e9,
+                    "gops_per_cpu": operations / times.cpu_s / 1e9,
+                }
+            )
+            _show(results[-1])
+    return results
+
+
+def batches(codes: Codes, sizes: Sizes) -> list[dict[str, Any]]:
+    """Batches of queries against resident rows, at a threshold of 0.5."""
+    results = []
+    queries = people(max(sizes.batches), seed=1)
+    for rows in sizes.resident_rows:
+        matcher = ExactMatcher(DIM)
+        matcher.add(codes[:rows])
+        for threads in (1, 2):
+            limit_threads(threads)
+            for batch in sizes.batches:
+                repeats = max(sizes.repeats, min(200, 20_000_000 // (rows * batch)))
+                times = fastest(repeats, lambda: count(matcher.search(queries[:batch], 0.5)))  # noqa: B023
+                results.append(
+                    {
+                        "rows": rows,
+                        "threads": threads,
+                        "batch": batch,
+                        **times._asdict(),
+                        "queries_per_s": batch / times.wall_s,
+                        # Of the codes; less is read where a head of the dimension decides.
+                        "codes_gb_s": rows * DIM / times.wall_s / 1e9,
+                        "gops": 2.0 * rows * batch * DIM / times.wall_s / 1e9,
+                    }
+                )
+                _show(results[-1])
+    return results
+
+
+def pairs(codes: Codes, repeats: int, threshold: float) -> dict[str, Any]:
+    """All pairs with two threads."""
+    limit_threads(2)
+    found = count(all_pairs(codes, threshold))
+    times = fastest(repeats, lambda: count(all_pairs(codes, threshold)))
+    operations = float(len(codes)) ** 2 * DIM
+    result = {
+        "rows": len(codes),
+        "threshold": threshold,
+        "links": found,
+        **times._asdict(),
+        "gops": operations / times.wall_s / 1e9,
+        "gops_per_cpu": operations / times.cpu_s / 1e9,
+    }
+    _show(result)
+    return result
+
+
+def against_numpy(codes: Codes, repeats: int) -> dict[str, Any]:
+    """Kernel and NumPy tiles on the same data, two threads, in turn."""
+    limit_threads(2)
+    links: list[npt.NDArray[np.uint64]] = []
+    times = []
+    for module_pairs in (all_pairs, numpy_exact.all_pairs):
+        found = [(part.a.astype(np.uint64) << np.uint64(32)) | part.b for part in module_pairs(codes, 0.5)]
+        links.append(np.sort(np.concatenate(found)))
+        times.append(fastest(min(repeats, 2), lambda: count(module_pairs(codes, 0.5))))  # noqa: B023
+    native, numpy_tiles = times
+    result = {
+        "rows": len(codes),
+        "native": native._asdict(),
+        "numpy": numpy_tiles._asdict(),
+        "times_faster": numpy_tiles.wall_s / native.wall_s,
+        "same_links": bool(np.array_equal(*links)),
+    }
+    _show(result)
+    return result
+
+
+def _show(result: dict[str, Any]) -> None:
+    print(
+        "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in result.items()),
+        flush=True,
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print a line per figure, and write all of them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--short", action="store_true", help="smaller sizes, for a look in seconds")
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "kernel.json")
+    options = parser.parse_args(arguments)
+    sizes = SHORT if options.short else FULL
+    report: dict[str, Any] = {"environment": environment(), "dim": DIM, "short": options.short}
+    report["peak"] = machine_peak()
+    _show({"peak": report["peak"]})
+    codes = people(max(*sizes.resident_rows, sizes.pairs_rows))
+    report["paths"] = paths(codes[: sizes.path_rows], sizes.repeats)
+    thresholds = (0.3, 0.4, 0.5, 0.6, 0.7)
+    report["all_pairs"] = [pairs(codes[: sizes.pairs_rows], sizes.repeats, t) for t in thresholds]
+    report["numpy"] = against_numpy(codes[: sizes.numpy_rows], sizes.repeats)
+    report["batches"] = batches(codes, sizes)
+    report["load_average_at_end"] = [round(load, 2) for load in os.getloadavg()]
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""The native kernel; its C++ is in `native/`. Callers use `store` and `exact`, which fit it in."""
+
+import numpy as np
+import numpy.typing as npt
+
+class PackedRows:
+    """Codes of one space in packed blocks of 64 rows, which the kernel reads as they are.
+
+    Every method but a search holds the GIL. Rows may be read while a search runs, but not changed.
+    """
+
+    def __init__(self, dim: int) -> None:
+        """Raises ValueError unless 1 <= dim <= 4096."""
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def removed_count(self) -> int: ...
+    @property
+    def nbytes(self) -> int:
+        """Bytes allocated."""
+
+    def __len__(self) -> int:
+        """Rows ever appended, removed ones included."""
+
+    def append(self, codes: npt.NDArray[np.int8]) -> None:
+        """Add rows, shape (n, dim), C-contiguous. Raises ValueError for -128; nothing is added then."""
+
+    def remove(self, rows: npt.NDArray[np.uint32]) -> None:
+        """Erase rows. These four raise IndexError for a row that is not there."""
+
+    def gather(self, rows: npt.NDArray[np.uint32]) -> npt.NDArray[np.int8]: ...
+    def gather_norms(self, rows: npt.NDArray[np.uint32]) -> npt.NDArray[np.float32]: ...
+    def is_removed(self, rows: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]: ...
+
+class Run:
+    """A comparison under way. The thread that calls `next` works too. Used by one thread at a time."""
+
+    def next(
+        self, timeout_s: float
+    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32], npt.NDArray[np.float32]] | None:
+        """Work until there is a chunk of hits, the time is up or all is done; without the GIL.
+
+        Returns (left, right, similarity), 1 to `max_hits` of them, or None.
+        """
+
+    def stop(self) -> None:
+        """End the other threads. Also done when the run is deleted."""
+
+    @property
+    def done(self) -> bool:
+        """No chunk will come any more."""
+
+    @property
+    def progress(self) -> float:
+        """Share of the pairs that were compared."""
+
+    @property
+    def threads(self) -> int:
+        """Threads that work, the caller's included."""
+
+def search(
+    rows: PackedRows,
+    queries: npt.NDArray[np.int8],
+    threshold: float,
+    *,
+    first_row: int,
+    threads: int,
+    max_hits: int,
+    path: str,
+) -> Run:
+    """Hits of the queries among the rows from `first_row` on: (position of the query, row).
+
+    Args:
+        rows: as they are now.
+        queries: shape (n, dim), C-contiguous.
+        path: one of `available_paths`; empty: see `path_in_use`.
+
+    Raises:
+        ValueError: another dimension, a code of -128, or a path that this processor does not support.
+    """
+
+def pairs_of_codes(
+    codes: npt.NDArray[np.int8],
+    rows: npt.NDArray[np.uint32] | None,
+    threshold: float,
+    *,
+    threads: int,
+    max_hits: int,
+    path: str,
+) -> Run:
+    """Each pair of codes above the threshold once; of these rows, which positions are then counted in.
+
+    Raises:
+        ValueError: as for `search`.
+        IndexError: a row that is not there.
+    """
+
+def pairs_of_packed(
+    packed: PackedRows,
+    rows: npt.NDArray[np.uint32] | None,
+    threshold: float,
+    *,
+    threads: int,
+    max_hits: int,
+    path: str,
+) -> Run:
+    """`pairs_of_codes` for packed rows. Removed rows are in no pair."""
+
+def available_paths() -> list[str]:
+    """The instruction sets that run here, the fastest first."""
+
+def path_in_use(path: str) -> str:
+    """The path that a name stands for; the empty name: STREAM_CLUSTER_KERNEL, or else the fastest.
+
+    Raises:
+        ValueError: this processor does not support it; the message says which it does.
+    """

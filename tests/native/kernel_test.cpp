@@ -1,0 +1,199 @@
+// Tests of the native kernel without Python, for the sanitizers and for other processors (under an emulator).
+//
+// Every path of this processor has to find exactly the hits of plain loops, for all shapes that have edges:
+// dimensions around a group, rows around a block, removed and zero rows, any threshold, one thread and more.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <set>
+#include <string>
+#include <tuple>
+
+#include "packed_rows.h"
+#include "paths.h"
+#include "run.h"
+
+using namespace stream_cluster;
+
+namespace {
+
+using Codes = std::vector<int8_t>;
+using Hit = std::tuple<uint32_t, uint32_t, float>;
+using HitSet = std::set<Hit>;
+
+int failures = 0;
+
+void expect(bool condition, const std::string& what) {
+    if (condition) return;
+    ++failures;
+    std::printf("FAILED: %s\n", what.c_str());
+}
+
+// Rows in families of four around a centre, some of them zero, some extreme.
+Codes some_codes(size_t rows, int dim, unsigned seed) {
+    std::mt19937 random(seed);
+    std::uniform_int_distribution<int> any(-100, 100), near(-27, 27), kind(0, 19);
+    Codes codes(rows * size_t(dim));
+    Codes centre(static_cast<size_t>(dim));
+    for (size_t row = 0; row < rows; ++row) {
+        if (row % 4 == 0) {
+            for (auto& value : centre) value = int8_t(any(random));
+        }
+        const int which = kind(random);
+        for (int d = 0; d < dim; ++d) {
+            int value = centre[size_t(d)] + near(random);
+            if (which == 0) value = 0;
+            if (which == 1) value = 127;
+            if (which == 2) value = -127;
+            codes[row * size_t(dim) + size_t(d)] = int8_t(value);
+        }
+    }
+    return codes;
+}
+
+float inverse_norm(const int8_t* code, int dim) {
+    int64_t squares = 0;
+    for (int d = 0; d < dim; ++d) squares += code[d] * code[d];
+    return squares ? float(1.0 / std::sqrt(double(squares))) : 0.0f;
+}
+
+// The definition, in plain loops.
+HitSet expected(const Codes& queries, const Codes& rows, int dim, float threshold, bool triangle,
+                const std::set<uint32_t>& removed) {
+    HitSet hits;
+    const size_t width = size_t(dim);
+    for (uint32_t q = 0; q < queries.size() / width; ++q) {
+        for (uint32_t r = triangle ? q + 1 : 0; r < rows.size() / width; ++r) {
+            if (removed.count(r) || (triangle && removed.count(q))) continue;
+            int32_t dot = 0;
+            for (size_t d = 0; d < width; ++d) dot += queries[q * width + d] * rows[r * width + d];
+            const float scale = inverse_norm(&queries[q * width], dim) * inverse_norm(&rows[r * width], dim);
+            const float similarity = std::fmin(float(dot) * scale, 1.0f);
+            if (similarity > threshold) hits.insert({q, r, similarity});
+        }
+    }
+    return hits;
+}
+
+HitSet collect(Run& run, size_t max_hits) {
+    HitSet hits;
+    size_t count = 0;
+    while (!run.done()) {
+        HitChunk chunk;
+        if (!run.next(10.0, chunk)) continue;
+        expect(chunk.count > 0 && chunk.count <= max_hits, "size of a chunk");
+        for (size_t i = chunk.first; i < chunk.first + chunk.count; ++i) {
+            hits.insert({chunk.hits->left[i], chunk.hits->right[i], chunk.hits->similarity[i]});
+            ++count;
+        }
+    }
+    expect(count == hits.size(), "no hit comes twice");
+    return hits;
+}
+
+Plan plan_for(const TileKernel& kernel, float threshold, bool triangle) {
+    return {nullptr, nullptr, threshold, triangle, 0, &kernel};
+}
+
+std::unique_ptr<Source> all_of(const Codes& codes, int dim) {
+    return array_source(codes.data(), codes.size() / size_t(dim), dim, nullptr, 0);
+}
+
+void test_path(const std::string& path, int dim, size_t rows, float threshold, int threads) {
+    const TileKernel& kernel = kernel_of(path);
+    const std::string name = path + " dim " + std::to_string(dim) + " rows " + std::to_string(rows) +
+                             " threshold " + std::to_string(threshold) + " threads " + std::to_string(threads);
+    const size_t max_hits = rows % 3 == 0 ? 7 : 1000;
+    const Codes codes = some_codes(rows, dim, unsigned(dim) * 1000 + unsigned(rows));
+    const Codes queries = some_codes(9, dim, unsigned(dim) * 1000 + unsigned(rows)); // the first rows, or so
+    PackedRows packed(dim);
+    const size_t cut = rows / 3;
+    packed.append(codes.data(), cut);
+    packed.append(codes.data() + cut * size_t(dim), rows - cut);
+    std::set<uint32_t> removed;
+    for (uint32_t row = 2; row < rows; row += 11) removed.insert(row);
+    for (const uint32_t row : removed) packed.remove(row);
+
+    Run pairs(all_of(codes, dim), nullptr, plan_for(kernel, threshold, true), threads, max_hits);
+    expect(collect(pairs, max_hits) == expected(codes, codes, dim, threshold, true, {}), name + ": pairs");
+
+    Run packed_pairs(packed_source(packed, nullptr, 0), nullptr, plan_for(kernel, threshold, true), threads, max_hits);
+    expect(collect(packed_pairs, max_hits) == expected(codes, codes, dim, threshold, true, removed),
+           name + ": pairs of packed rows");
+
+    Run search(all_of(queries, dim), packed_source(packed, nullptr, 0), plan_for(kernel, threshold, false), threads,
+               max_hits);
+    expect(collect(search, max_hits) == expected(queries, codes, dim, threshold, false, removed), name + ": search");
+
+    std::vector<uint32_t> picked;
+    Codes copy;
+    for (uint32_t row = 0; row < rows; row += 2) {
+        const auto from = uint32_t(rows) - 1 - row;
+        if (removed.count(from)) continue;
+        picked.push_back(from);
+        copy.insert(copy.end(), &codes[from * size_t(dim)], &codes[from * size_t(dim)] + dim);
+    }
+    if (picked.empty()) return;
+    Run selection(packed_source(packed, picked.data(), picked.size()), nullptr, plan_for(kernel, threshold, true),
+                  threads, max_hits);
+    expect(collect(selection, max_hits) == expected(copy, copy, dim, threshold, true, {}), name + ": selection");
+}
+
+void test_extremes(const std::string& path) {
+    // The largest and the smallest dot product there is: 127 * 127 * 4096.
+    Codes codes(3 * 4096, 127);
+    std::fill(codes.begin() + 4096, codes.begin() + 8192, int8_t(-127));
+    Run run(all_of(codes, 4096), nullptr, plan_for(kernel_of(path), -2.0f, true), 1, 100);
+    expect(collect(run, 100) == expected(codes, codes, 4096, -2.0f, true, {}), path + ": extremes");
+}
+
+void test_rows_come_back() {
+    for (const int dim : {1, 3, 4, 65, 512}) {
+        const Codes codes = some_codes(200, dim, 5);
+        PackedRows packed(dim);
+        for (size_t row = 0; row < 200; row += 50) packed.append(&codes[row * size_t(dim)], 50);
+        Codes back(static_cast<size_t>(dim));
+        for (uint32_t row = 0; row < 200; ++row) {
+            packed.get(row, back.data());
+            expect(std::equal(back.begin(), back.end(), &codes[row * size_t(dim)]), "a row comes back");
+            expect(packed.norm(row) == inverse_norm(back.data(), dim), "norm of a row");
+        }
+        packed.remove(7);
+        packed.remove(7);
+        packed.get(7, back.data());
+        expect(back == Codes(size_t(dim), 0) && packed.removed_count() == 1, "a removed row is zero");
+    }
+}
+
+void test_stopping_half_way() {
+    const Codes codes(5000 * 8, 3);
+    for (int i = 0; i < 20; ++i) {
+        Run run(all_of(codes, 8), nullptr, plan_for(kernel_of(""), 0.5f, true), 3, 500);
+        HitChunk chunk;
+        for (int taken = 0; taken < i; ++taken) run.next(10.0, chunk);
+        if (i % 2) run.stop();
+    }
+}
+
+} // namespace
+
+int main() {
+    test_rows_come_back();
+    test_stopping_half_way();
+    for (const auto& path : available_paths()) {
+        std::printf("path %s\n", path.c_str());
+        test_extremes(path);
+        for (const int dim : {1, 2, 3, 4, 5, 63, 64, 65, 100, 512, 1025}) {
+            for (const size_t rows : {size_t(0), size_t(1), size_t(2), size_t(63), size_t(64), size_t(65), size_t(200)}) {
+                if (dim > 500 && rows > 65) continue; // plain loops take their time, and an emulator more
+                for (const float threshold : {-1.0f, -0.1f, 0.0f, 0.5f, 0.9f, 1.0f}) {
+                    test_path(path, dim, rows, threshold, 1 + int(rows % 2));
+                }
+            }
+        }
+        for (const float threshold : {0.2f, 0.5f, 0.8f}) test_path(path, 512, 300, threshold, 2);
+    }
+    std::printf(failures ? "%d checks failed\n" : "all paths agree with plain loops\n", failures);
+    return failures ? EXIT_FAILURE : EXIT_SUCCESS;
+}
