@@ -13,7 +13,7 @@ ARGS ?=
 	bench-kernel bench-peers bench-seed-table bench-stream bench-crossover docs lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## Make .venv with the locked dependencies and fetch Kafka's jars; nothing to do when nothing changed
 
@@ -96,7 +96,7 @@ docs: setup ## Write the tables in the documentation that are made from the code
 	$(BIN)/python -m docs.build
 
 bench-kernel: setup ## Benchmark: operations per second of the matching kernel, small batches, all pairs
-	$(BIN)/python -m benchmarks.kernel $(ARGS)
+	$(BIN)/python -m benchmarks.kernel --write benchmarks/results/kernel.json $(ARGS)
 
 lock: setup ## Write requirements.lock anew; versions change only where pyproject.toml asks for it
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra images --universal --generate-hashes \

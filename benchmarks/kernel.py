@@ -1,6 +1,6 @@
 """The matching kernel: operations per second of each path, small batches, all pairs. One multiply-add is two.
 
-    python -m benchmarks.kernel [--short] [--output FILE.json]
+    python -m benchmarks.kernel [--short] [--write FILE.json]
 
 Wall time counts, so nothing else should run; processor time is given too, as it shows when something did.
 The rate of a path is taken at a threshold where no pair is decided early; `all_pairs` is what early
@@ -36,6 +36,9 @@ HERE = Path(__file__).parent
 DIM = 512
 NO_EARLY_DECISIONS = 0.24
 """Hardly a pair of independent directions is above it, and no cut of the dimension excludes that it is."""
+
+
+Figures = dict[str, dict[str, Any]]
 
 
 class Sizes(NamedTuple):
@@ -103,81 +106,53 @@ def machine_peak() -> dict[str, Any] | None:
     return peak
 
 
-def paths(codes: Codes, repeats: int) -> list[dict[str, Any]]:
-    """The rate of each path with one thread and with two, over all pairs."""
-    results = []
-    operations = float(len(codes)) ** 2 * DIM
+def path_rates(codes: Codes, threads: int, repeats: int) -> Figures:
+    """The rate of each path over all pairs."""
+    results: Figures = {}
     for path in kernel.available_paths():
-        for threads in (1, 2):
-            limit_threads(threads)
-            with mock.patch.dict(os.environ, STREAM_CLUSTER_KERNEL=path):
-                # Slow paths do not need repeating to be measured well.
-                times = fastest(
-                    1 if path == "portable" else repeats, lambda: count(all_pairs(codes, NO_EARLY_DECISIONS))
-                )
-            results.append(
-                {
-                    "path": path,
-                    "threads": threads,
-                    "rows": len(codes),
-                    **times._asdict(),
-                    "gops": operations / times.wall_s / 1e9,
-                    "gops_per_cpu": operations / times.cpu_s / 1e9,
-                }
-            )
-            _show(results[-1])
+        with mock.patch.dict(os.environ, STREAM_CLUSTER_KERNEL=path):
+            # The slow path does not need repeating to be measured well.
+            found = _all_pairs(codes, threads, 1 if path == "portable" else repeats, NO_EARLY_DECISIONS)
+        results[f"path_{path}"] = _shown(f"{path}, {threads} threads", found)
     return results
 
 
-def batches(codes: Codes, sizes: Sizes) -> list[dict[str, Any]]:
+def batches(codes: Codes, threads: int, sizes: Sizes) -> Figures:
     """Batches of queries against resident rows, at a threshold of 0.5."""
-    results = []
+    results: Figures = {}
     queries = people(max(sizes.batches), seed=1)
+    limit_threads(threads)
     for rows in sizes.resident_rows:
         matcher = ExactMatcher(DIM)
         matcher.add(codes[:rows])
-        for threads in (1, 2):
-            limit_threads(threads)
-            for batch in sizes.batches:
-                repeats = max(sizes.repeats, min(200, 20_000_000 // (rows * batch)))
-                times = fastest(repeats, lambda: count(matcher.search(queries[:batch], 0.5)))  # noqa: B023
-                results.append(
-                    {
-                        "rows": rows,
-                        "threads": threads,
-                        "batch": batch,
-                        **times._asdict(),
-                        "queries_per_s": batch / times.wall_s,
-                        # Of the codes; less is read where a head of the dimension decides.
-                        "codes_gb_s": rows * DIM / times.wall_s / 1e9,
-                        "gops": 2.0 * rows * batch * DIM / times.wall_s / 1e9,
-                    }
-                )
-                _show(results[-1])
+        for batch in sizes.batches:
+            repeats = max(sizes.repeats, min(200, 20_000_000 // (rows * batch)))
+            times = fastest(repeats, lambda: count(matcher.search(queries[:batch], 0.5)))  # noqa: B023
+            found = {
+                **times._asdict(),
+                "queries_per_s": batch / times.wall_s,
+                # Of the codes: less than that is read where a part of the dimension decides.
+                "codes_gb_s": rows * DIM / times.wall_s / 1e9,
+                "gops": 2.0 * rows * batch * DIM / times.wall_s / 1e9,
+            }
+            results[f"batch_{batch}_of_{rows}"] = _shown(
+                f"batch of {batch}, {rows} rows, {threads} threads", found
+            )
     return results
 
 
-def pairs(codes: Codes, repeats: int, threshold: float) -> dict[str, Any]:
-    """All pairs with two threads."""
-    limit_threads(2)
-    found = count(all_pairs(codes, threshold))
-    times = fastest(repeats, lambda: count(all_pairs(codes, threshold)))
-    operations = float(len(codes)) ** 2 * DIM
-    result = {
-        "rows": len(codes),
-        "threshold": threshold,
-        "links": found,
-        **times._asdict(),
-        "gops": operations / times.wall_s / 1e9,
-        "gops_per_cpu": operations / times.cpu_s / 1e9,
-    }
-    _show(result)
-    return result
+def early_decisions(codes: Codes, threads: int, repeats: int) -> Figures:
+    """All pairs at several thresholds."""
+    results: Figures = {}
+    for threshold in (0.3, 0.4, 0.5, 0.6, 0.7):
+        found = _all_pairs(codes, threads, repeats, threshold)
+        results[f"all_pairs_{threshold}"] = _shown(f"all pairs at {threshold}, {threads} threads", found)
+    return results
 
 
-def against_numpy(codes: Codes, repeats: int) -> dict[str, Any]:
-    """Kernel and NumPy tiles on the same data, two threads, in turn."""
-    limit_threads(2)
+def against_numpy(codes: Codes, threads: int, repeats: int) -> dict[str, Any]:
+    """Kernel and NumPy tiles on the same data, in turn."""
+    limit_threads(threads)
     links: list[npt.NDArray[np.uint64]] = []
     times = []
     for module_pairs in (all_pairs, numpy_exact.all_pairs):
@@ -187,20 +162,51 @@ def against_numpy(codes: Codes, repeats: int) -> dict[str, Any]:
     native, numpy_tiles = times
     result = {
         "rows": len(codes),
-        "native": native._asdict(),
-        "numpy": numpy_tiles._asdict(),
+        "native_s": native.wall_s,
+        "numpy_s": numpy_tiles.wall_s,
         "times_faster": numpy_tiles.wall_s / native.wall_s,
         "same_links": bool(np.array_equal(*links)),
     }
-    _show(result)
+    return _shown(f"against NumPy, {threads} threads", result)
+
+
+def _all_pairs(codes: Codes, threads: int, repeats: int, threshold: float) -> dict[str, Any]:
+    limit_threads(threads)
+    links = count(all_pairs(codes, threshold))
+    times = fastest(repeats, lambda: count(all_pairs(codes, threshold)))
+    operations = float(len(codes)) ** 2 * DIM
+    return {
+        "rows": len(codes),
+        "links": links,
+        **times._asdict(),
+        "gops": operations / times.wall_s / 1e9,
+        "gops_per_cpu": operations / times.cpu_s / 1e9,
+    }
+
+
+def _shown(what: str, result: dict[str, Any]) -> dict[str, Any]:
+    figures = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in result.items())
+    print(f"{what}:", ", ".join(figures), flush=True)
     return result
 
 
-def _show(result: dict[str, Any]) -> None:
-    print(
-        "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in result.items()),
-        flush=True,
-    )
+def measure(sizes: Sizes) -> dict[str, Figures]:
+    """All figures, by the number of threads."""
+    peak = machine_peak()
+    codes = people(max(*sizes.resident_rows, sizes.pairs_rows))
+    results: dict[str, Figures] = {}
+    for threads in (1, 2):
+        figures: Figures = {}
+        if peak is not None:
+            machine = {name: values[threads - 1] for name, values in peak.items()}
+            figures["machine_peak"] = _shown(f"machine, {threads} threads", machine)
+        figures |= path_rates(codes[: sizes.path_rows], threads, sizes.repeats)
+        if threads == 2:
+            figures |= early_decisions(codes[: sizes.pairs_rows], threads, sizes.repeats)
+            figures["numpy"] = against_numpy(codes[: sizes.numpy_rows], threads, sizes.repeats)
+        figures |= batches(codes, threads, sizes)
+        results[f"{threads} threads" if threads > 1 else "1 thread"] = figures
+    return results
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -208,22 +214,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--short", action="store_true", help="smaller sizes, for a look in seconds")
-    parser.add_argument("--output", type=Path, default=HERE / "results" / "kernel.json")
+    parser.add_argument("--short", action="store_true", help="smaller sizes, for a look in half a minute")
+    parser.add_argument("--write", type=Path, metavar="FILE.json", help="store the result")
     options = parser.parse_args(arguments)
     sizes = SHORT if options.short else FULL
-    report: dict[str, Any] = {"environment": environment(), "dim": DIM, "short": options.short}
-    report["peak"] = machine_peak()
-    _show({"peak": report["peak"]})
-    codes = people(max(*sizes.resident_rows, sizes.pairs_rows))
-    report["paths"] = paths(codes[: sizes.path_rows], sizes.repeats)
-    thresholds = (0.3, 0.4, 0.5, 0.6, 0.7)
-    report["all_pairs"] = [pairs(codes[: sizes.pairs_rows], sizes.repeats, t) for t in thresholds]
-    report["numpy"] = against_numpy(codes[: sizes.numpy_rows], sizes.repeats)
-    report["batches"] = batches(codes, sizes)
-    report["load_average_at_end"] = [round(load, 2) for load in os.getloadavg()]
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=1) + "\n")
+    before = environment()
+    report = {
+        "benchmark": "kernel",
+        "command": "make bench-kernel",
+        "parameters": {"dim": DIM, "short": options.short, "repeats": sizes.repeats},
+        "environment": before,
+        "results": measure(sizes),
+        "load_average_at_end": [round(load, 2) for load in os.getloadavg()],
+    }
+    if options.write is not None:
+        options.write.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

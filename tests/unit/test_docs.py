@@ -129,11 +129,11 @@ def test_paths_that_are_named_exist(path: Path) -> None:
 @every_document
 def test_make_targets_that_are_named_exist(path: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", makefile, re.MULTILINE))
     named = {
         found
         for line in typed_lines(path)
-        for found in re.findall(r"^(?:.*&& )?make ([a-z][a-z-]*)", line.strip())
+        for found in re.findall(r"^(?:.*&& )?make ([a-z][a-z0-9-]*)", line.strip())
     }
     assert named <= targets
 
