@@ -9,11 +9,11 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo check check-native check-aarch64 test test-all bench bench-ingest bench-snapshot \
-	bench-faces bench-kernel docs lock clean
+.PHONY: help setup demo check check-native check-aarch64 test test-all bench bench-ingest bench-snapshot bench-faces \
+	bench-kernel bench-peers bench-seed-table bench-stream bench-crossover docs lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## Make .venv with the locked dependencies and fetch Kafka's jars; nothing to do when nothing changed
 
@@ -66,7 +66,7 @@ test-all: setup ## Every test
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: ## List the benchmarks
-	@awk -F ':.*## ' '/^bench-[a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^bench-[a-z-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 bench-ingest: setup ## Benchmark: events per second, latency and memory of the whole service on a real broker
 	$(BIN)/python -m benchmarks.ingest --write benchmarks/results/ingest.json $(ARGS)
@@ -79,11 +79,24 @@ DATA ?= ../shared/data/faces
 bench-faces: setup ## Benchmark: clusters of labelled real faces against SciPy and the truth, DATA=folder
 	$(BIN)/python -m benchmarks.faces --data $(DATA) --write benchmarks/results/faces.json $(ARGS)
 
+bench-peers: setup ## Benchmark: all pairs and components beside Faiss, scikit-learn, NumPy, hnswlib and USearch
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks.peers --write benchmarks/results/peers.json $(ARGS)
+
+bench-seed-table: setup ## Benchmark: the published table, batch and streaming, up to a million objects
+	$(BIN)/python -m benchmarks.seed_table --write benchmarks/results/seed_table.json $(ARGS)
+
+bench-stream: setup ## Benchmark: events per second and latency beside up to a million resident objects
+	$(BIN)/python -m benchmarks.stream --write benchmarks/results/stream.json $(ARGS)
+
+bench-crossover: setup ## Benchmark: exact matching against HNSW by the number of resident objects
+	$(BIN)/python -m benchmarks.crossover --write benchmarks/results/crossover.json $(ARGS)
+
 docs: setup ## Write the tables in the documentation that are made from the code and the benchmark results
 	$(BIN)/python -m docs.build
 
 bench-kernel: setup ## Benchmark: operations per second of the matching kernel, small batches, all pairs
-	$(BIN)/python -m benchmarks.kernel $(ARGS)
+	$(BIN)/python -m benchmarks.kernel --write benchmarks/results/kernel.json $(ARGS)
 
 lock: setup ## Write requirements.lock anew; versions change only where pyproject.toml asks for it
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra images --universal --generate-hashes \

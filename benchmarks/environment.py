@@ -26,7 +26,18 @@ _FLAGS = (
     "i8mm",
     "sve",
 )
-_LIBRARIES = ("numpy", "scipy", "hnswlib", "msgspec", "aiokafka", "aiohttp", "confluent-kafka")
+_LIBRARIES = (
+    "numpy",
+    "scipy",
+    "hnswlib",
+    "faiss-cpu",
+    "usearch",
+    "scikit-learn",
+    "msgspec",
+    "aiokafka",
+    "aiohttp",
+    "confluent-kafka",
+)
 
 
 def environment() -> dict[str, Any]:

@@ -14,6 +14,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -92,16 +93,22 @@ def read_clusters(archive: Path, ids: list[str]) -> Labels64:
     return labels
 
 
-def run_cluster(events: Path, threshold: float, output: Path) -> Usage:
-    """Run `stream-cluster cluster`; `RuntimeError` with its error output when it fails."""
+def run_cluster(events: Path, threshold: float, output: Path, threads: int = 0) -> Usage:
+    """Run `stream-cluster cluster`; `RuntimeError` with its error output when it fails.
+
+    `threads`: of the matching; 0 leaves it to the configuration.
+    """
     beside = Path(sys.executable).with_name("stream-cluster")
     program = str(beside) if beside.exists() else shutil.which("stream-cluster")
     if program is None:
         raise RuntimeError("stream-cluster is not installed in this environment: run `make setup`")
     command = [program, "cluster", str(events), "--descriptor-type", "face"]
     command += ["--threshold", f"{threshold:g}", "--output", str(output)]
+    variables = dict(os.environ)
+    if threads:
+        variables["STREAM_CLUSTER_MATCHING__THREADS"] = str(threads)
     with tempfile.TemporaryFile() as errors:
-        usage, _ = run_measured(command, stderr=errors)
+        usage, _ = run_measured(command, stderr=errors, env=variables)
         if usage.returncode != 0:
             errors.seek(0)
             text = io.TextIOWrapper(errors, errors="replace").read()

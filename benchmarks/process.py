@@ -67,6 +67,21 @@ class Measured:
         )
 
 
+def peak_memory_bytes() -> int:
+    """High-water mark of resident memory of this very process so far."""
+    return _own_memory_bytes("VmHWM")
+
+
+def resident_memory_bytes() -> int:
+    """Resident memory of this very process now."""
+    return _own_memory_bytes("VmRSS")
+
+
+def _own_memory_bytes(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) * 1024
+
+
 def run_measured(command: list[str], **options: Any) -> tuple[Usage, str]:
     """Run a command to its end. Returns what it used and its standard output."""
     measured = Measured(command, stdout=subprocess.PIPE, text=True, **options)
