@@ -157,8 +157,11 @@ class MatchingSettings(_Section, frozen=True, kw_only=True):
         ),
     ] = 0.45
     default_threshold: DefaultThreshold = DefaultThreshold()
+    # Exact matching was faster at every size of benchmarks/results/crossover.json, 200,000 at most. Its time
+    # grows with the rows, that of HNSW hardly: they would meet at about 1.2 million, where HNSW misses links
+    # and needs six times the memory, so auto leaves a wide margin.
     hnsw_after: Annotated[int, Meta(ge=1, description="Objects of a space above which auto uses hnsw.")] = (
-        200_000
+        2_000_000
     )
     hnsw_m: Annotated[int, Meta(ge=2, le=128, description="Links per node of the HNSW graph.")] = 16
     hnsw_ef_construction: Annotated[
