@@ -19,6 +19,7 @@ from stream_cluster.matching.codes import (
     inverse_norms,
     similarities,
 )
+from stream_cluster.matching.exact import ExactMatcher
 from stream_cluster.matching.protocol import MAX_HITS, Hits
 from stream_cluster.matching.store import CodeStore
 from stream_cluster.model import Codes, Interrupt, InverseNorms, Links, Progress, no_progress
@@ -30,41 +31,14 @@ Float32s = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
 
 
-class NumpyMatcher:
-    """A `Matcher` that compares with every resident row; the oracle for all others."""
-
-    engine = "exact"
-
-    def __init__(self, dim: int, *, store: CodeStore | None = None) -> None:
-        """Over its own store, or over one that is shared; then whoever shares it may also append."""
-        self.store = CodeStore(dim) if store is None else store
-
-    @property
-    def dim(self) -> int:
-        """Dimension of the codes."""
-        return self.store.dim
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return self.store.nbytes
-
-    def __len__(self) -> int:
-        return len(self.store)
+class NumpyMatcher(ExactMatcher):
+    """The matcher over the same store, searched in NumPy; the oracle for all others."""
 
     def search(
         self, codes: Codes, threshold_cosine: float, interrupt: Interrupt | None = None
     ) -> Iterator[Hits]:
         """See `Matcher.search`."""
         return scan(self.store, codes, threshold_cosine, interrupt=interrupt)
-
-    def add(self, codes: Codes) -> None:
-        """See `Matcher.add`."""
-        self.store.append(codes)
-
-    def remove(self, rows: npt.NDArray[np.integer]) -> None:
-        """See `Matcher.remove`."""
-        self.store.remove(rows)
 
 
 def scan(
