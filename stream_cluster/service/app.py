@@ -27,6 +27,7 @@ from stream_cluster.service.kafka import (
     make_producer,
     partition_count,
     start_client,
+    until_answered,
 )
 from stream_cluster.service.logs import configure_logs, get_logger
 from stream_cluster.service.metrics import Metrics
@@ -138,7 +139,8 @@ class Service:
 
         async def end_of(partition: int) -> int:
             topic_partition = TopicPartition(kafka.events_topic, partition)
-            return int((await consumer.end_offsets([topic_partition]))[topic_partition])
+            ends = await until_answered(lambda: consumer.end_offsets([topic_partition]))
+            return int(ends[topic_partition])
 
         async def ended_tasks() -> dict[tuple[str, str], TaskState]:
             return await read_ended(kafka, producer)

@@ -17,7 +17,7 @@ from stream_cluster.errors import ConfigError, LogGap
 from stream_cluster.matching import SpaceMatcher
 from stream_cluster.messages import DecodeRules
 from stream_cluster.service.ingest import IngestContext, PartitionRunner
-from stream_cluster.service.kafka import RebalanceListener
+from stream_cluster.service.kafka import RebalanceListener, until_answered
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.tasks import Tasks
 from stream_cluster.state.database import database_path
@@ -171,8 +171,8 @@ class Assignment:
         Raises:
             LogGap: records that the state needs are gone, or the topic is a new one.
         """
-        begin = (await self._consumer.beginning_offsets([partition]))[partition]
-        end = (await self._consumer.end_offsets([partition]))[partition]
+        begin = (await until_answered(lambda: self._consumer.beginning_offsets([partition])))[partition]
+        end = (await until_answered(lambda: self._consumer.end_offsets([partition])))[partition]
         stored = state.stored_offset(self._topic, partition.partition)
         if stored is None:
             return int(begin)

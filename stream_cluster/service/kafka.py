@@ -246,6 +246,16 @@ async def until_acknowledged(
             return
 
 
+async def until_answered(ask: Callable[[], Awaitable[_T]]) -> _T:
+    """The answer of the brokers to a question that changes nothing, asked again while they do not answer."""
+    while True:
+        try:
+            return await ask()
+        except KafkaError as error:
+            _log.warning("not_answered", error=repr(error), retrying=True)
+            await asyncio.sleep(_RETRY_S)
+
+
 class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """Hands rebalances on. aiokafka logs and swallows what a listener raises, so `fail` is told of it."""
 

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from stream_cluster.errors import Cancelled
 from stream_cluster.messages import BadTask, CancelRequest, DeleteRequest, TaskRequest, decode_task
 from stream_cluster.service.ingest import PartitionRunner, raw_record
+from stream_cluster.service.kafka import until_answered
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.task_history import ReadEnded
 from stream_cluster.service.tasks import Tasks
@@ -61,7 +62,7 @@ class TaskReader:
 
     async def attach(self, runner: PartitionRunner) -> None:
         """Make sure that a runner sees every task from its own next_offset on."""
-        beginnings = await self._consumer.beginning_offsets(self._partitions)
+        beginnings = await until_answered(lambda: self._consumer.beginning_offsets(self._partitions))
         # A state that never read the topic starts at its beginning.
         offsets = {
             partition: max(
