@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from stream_cluster.errors import BrokerUnavailable
 from stream_cluster.sandbox import Broker, LocalBroker, preview, start_broker, start_local_broker
@@ -99,3 +100,10 @@ def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache directory in place of the user's."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_this_test_only() -> Iterator[None]:
+    """A test that configures logs writes to its own captured stderr, which is closed when it ends."""
+    yield
+    structlog.reset_defaults()
