@@ -127,7 +127,9 @@ def batches(codes: Codes, threads: int, sizes: Sizes) -> Figures:
         matcher.add(codes[:rows])
         for batch in sizes.batches:
             repeats = max(sizes.repeats, min(200, 20_000_000 // (rows * batch)))
-            times = fastest(repeats, lambda: count(matcher.search(queries[:batch], 0.5)))  # noqa: B023
+            times = fastest(
+                repeats, lambda matcher=matcher, batch=batch: count(matcher.search(queries[:batch], 0.5))
+            )
             found = {
                 **times._asdict(),
                 "queries_per_s": batch / times.wall_s,
@@ -158,7 +160,7 @@ def against_numpy(codes: Codes, threads: int, repeats: int) -> dict[str, Any]:
     for module_pairs in (all_pairs, numpy_exact.all_pairs):
         found = [(part.a.astype(np.uint64) << np.uint64(32)) | part.b for part in module_pairs(codes, 0.5)]
         links.append(np.sort(np.concatenate(found)))
-        times.append(fastest(min(repeats, 2), lambda: count(module_pairs(codes, 0.5))))  # noqa: B023
+        times.append(fastest(min(repeats, 2), lambda pairs=module_pairs: count(pairs(codes, 0.5))))
     native, numpy_tiles = times
     result = {
         "rows": len(codes),

@@ -66,7 +66,7 @@ def numpy_tiles(vectors: Vectors, threshold: float, threads: int) -> Found:
 
 def faiss_flat(vectors: Vectors, threshold: float, threads: int) -> Found:
     """Faiss `IndexFlatIP.range_search`."""
-    import faiss  # noqa: PLC0415
+    import faiss
 
     faiss.omp_set_num_threads(threads)
     began = time.perf_counter()
@@ -84,7 +84,7 @@ def faiss_flat(vectors: Vectors, threshold: float, threads: int) -> Found:
 
 def sklearn_radius(vectors: Vectors, threshold: float, threads: int) -> Found:
     """scikit-learn `NearestNeighbors.radius_neighbors`, brute force over Euclidean distances."""
-    from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415
+    from sklearn.neighbors import NearestNeighbors
 
     limit_threads(threads)
     began = time.perf_counter()
@@ -106,7 +106,7 @@ def sklearn_radius(vectors: Vectors, threshold: float, threads: int) -> Found:
 
 def hnswlib_growing_k(vectors: Vectors, threshold: float, threads: int) -> Found:
     """hnswlib over float32."""
-    import hnswlib  # noqa: PLC0415
+    import hnswlib
 
     began = time.perf_counter()
     index = hnswlib.Index("ip", vectors.shape[1])
@@ -140,7 +140,7 @@ def usearch_int8(vectors: Vectors, threshold: float, threads: int) -> Found:
 
 
 def _usearch(vectors: Vectors, dtype: str, threshold: float, threads: int) -> Found:
-    from usearch.index import Index  # noqa: PLC0415
+    from usearch.index import Index
 
     began = time.perf_counter()
     items: Vectors | Codes = quantise(vectors) if dtype == "i8" else vectors

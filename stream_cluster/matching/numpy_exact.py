@@ -98,14 +98,13 @@ def all_pairs(
             # The first tile of a strip holds the diagonal; only what is right of it counts.
             for i, j, similarity in tiles.hits(upper, source.side(left, left + TILE_COLUMNS)):
                 a, b = _uint32(i, top), _uint32(j, left)
+                kept = np.ones(len(a), np.bool_)
                 if left < top + TILE_ROWS:
-                    right = a < b
-                    a, b, similarity = a[right], b[right], similarity[right]  # noqa: PLW2901
+                    kept &= a < b
                 if threshold_cosine < 0:
-                    live = source.live(a) & source.live(b)
-                    a, b, similarity = a[live], b[live], similarity[live]  # noqa: PLW2901
-                if len(a):
-                    yield Links(a, b, similarity)
+                    kept &= source.live(a) & source.live(b)
+                if kept.any():
+                    yield Links(a[kept], b[kept], similarity[kept])
         remaining = max(len(source) - top - TILE_ROWS, 0)
         report("match", 1.0 - remaining * remaining / 2 / pairs_total)
     if len(source) == 0:

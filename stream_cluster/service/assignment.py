@@ -127,20 +127,18 @@ class Assignment:
             assert self.attach_tasks is not None
             await self.attach_tasks(runner)
             self._rewind(partition)
+            _log.info(
+                "partition_opened",
+                partition=partition.partition,
+                next_offset=runner.next_offset,
+                seconds=round(time.monotonic() - began, 3),
+            )
         except Exception as error:
             self._fail(error)
         finally:
             self._opening.pop(partition, None)
             if state is not None:
-                state.close()
-        _log.info(
-            "partition_opened",
-            partition=partition.partition,
-            next_offset=self.runners[partition.partition].next_offset
-            if partition.partition in self.runners
-            else None,
-            seconds=round(time.monotonic() - began, 3),
-        )
+                await asyncio.get_running_loop().run_in_executor(self._context.engine, state.close)
 
     def _load(self, number: int) -> Partition:
         settings = self._settings

@@ -149,13 +149,6 @@ class Tasks:
                 drivers.append(self._drivers[key])
         await asyncio.gather(*drivers, return_exceptions=True)
 
-    def overview(self) -> list[dict[str, Any]]:
-        """Tasks that have not ended, for display."""
-        return [
-            {"task_id": job.request.task_id, "stage": job.progress[0], "progress": job.progress[1]}
-            for job in self._jobs.values()
-        ]
-
     # -- one task --------------------------------------------------------------------------------------
 
     async def _start(self, runner: PartitionRunner, task: TaskRequest, stored: StoredTask) -> None:

@@ -105,6 +105,12 @@ def read_meta(connection: sqlite3.Connection) -> dict[str, str]:
     return dict(connection.execute("SELECT key, value FROM meta").fetchall())
 
 
+def load_offsets(connection: sqlite3.Connection) -> dict[tuple[str, int], int]:
+    """next_offset by (topic, partition)."""
+    rows = connection.execute("SELECT topic, partition, next_offset FROM offsets")
+    return {(topic, partition): next_offset for topic, partition, next_offset in rows}
+
+
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
     """Commit what the block did, or roll all of it back when it raises."""

@@ -30,7 +30,13 @@ from stream_cluster.state import tasks
 from stream_cluster.state.batch import Batch, Outcome, outcome
 from stream_cluster.state.chunks import read_codes, write_codes, write_links
 from stream_cluster.state.compaction import Compaction, Inline, compact, exchange, is_due
-from stream_cluster.state.database import Synchronous, explain_errors, open_writer, transaction
+from stream_cluster.state.database import (
+    Synchronous,
+    explain_errors,
+    load_offsets,
+    open_writer,
+    transaction,
+)
 from stream_cluster.state.objects import insert_objects, known_ids, metadata_row
 from stream_cluster.state.space import Space, SpaceBatch, encode_batch, load_spaces, match_batch
 from stream_cluster.state.view import PartitionView
@@ -100,6 +106,7 @@ class Partition:
             with explain_errors(path):
                 self._spaces = load_spaces(self._db)
                 self._account_ids = {key.account_id for key in self._spaces}
+                self._offsets = load_offsets(self._db)
                 self.next_offset = self.stored_offset(identity.topic, identity.partition) or 0
                 for space in self._spaces.values():
                     # Never lowered: older objects have no links below the floor they came in under.
@@ -162,14 +169,16 @@ class Partition:
             for space_batch in batch.spaces.values():
                 self._store(space_batch)
             self._store_counters(batch)
-            offsets = {(self.identity.topic, self.identity.partition): batch.next_offset}
-            self._store_offsets({**offsets, **(other_offsets or {})})
+            own = self.identity.topic, self.identity.partition
+            offsets = {own: batch.next_offset, **(other_offsets or {})}
+            self._store_offsets(offsets)
             compactions = self._finished_compactions()
             for compaction in compactions:
                 exchange(self._db, compaction)
         committed = time.perf_counter()
         batch.stage_s["commit"] = committed - began
         self.next_offset = batch.next_offset  # 6
+        self._remember_offsets(offsets)
         recall: dict[str, RecallSample] = {}
         for key, space_batch in batch.spaces.items():
             self._remember(key, space_batch, recall)
@@ -292,6 +301,10 @@ class Partition:
             [(topic, partition, offset) for (topic, partition), offset in offsets.items()],
         )
 
+    def _remember_offsets(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        for label, offset in offsets.items():
+            self._offsets[label] = max(offset, self._offsets.get(label, 0))
+
     def _remember(self, key: SpaceKey, space_batch: SpaceBatch, recall: dict[str, RecallSample]) -> None:
         """Step 6 for one space."""
         space = space_batch.space
@@ -348,30 +361,26 @@ class Partition:
 
     def stored_offset(self, topic: str, partition: int) -> int | None:
         """next_offset of a topic partition as last committed, None when it was never read."""
-        row = self._db.execute(
-            "SELECT next_offset FROM offsets WHERE topic = ? AND partition = ?", (topic, partition)
-        ).fetchone()
-        return None if row is None else int(row[0])
+        return self._offsets.get((topic, partition))
 
     def store_offsets(self, offsets: Mapping[tuple[str, int], int]) -> None:
         """Make next_offsets durable on their own, outside a micro-batch."""
         with explain_errors(self.path), transaction(self._db):
             self._store_offsets(offsets)
+        self._remember_offsets(offsets)
 
     def add_task(self, task: tasks.StoredTask, offsets: Mapping[tuple[str, int], int]) -> bool:
         """Remember a task together with the task topic's offsets; False when it is known already."""
         with explain_errors(self.path), transaction(self._db):
             self._store_offsets(offsets)
-            return tasks.add_task(self._db, task)
+            is_new = tasks.add_task(self._db, task)
+        self._remember_offsets(offsets)
+        return is_new
 
     def set_task_status(self, account_id: str, task_id: str, status: tasks.TaskState) -> None:
         """Make a task's new status durable."""
         with explain_errors(self.path), transaction(self._db):
             tasks.set_task_status(self._db, account_id, task_id, status)
-
-    def get_task(self, account_id: str, task_id: str) -> tasks.StoredTask | None:
-        """The task of that id, or None."""
-        return tasks.get_task(self._db, account_id, task_id)
 
     def unfinished_tasks(self) -> list[tasks.StoredTask]:
         """Tasks to be run (again) after a restart."""

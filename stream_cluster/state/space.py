@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stream_cluster.graph.forest import ForestBuilder
-from stream_cluster.matching import SpaceMatcher, all_pairs, encode
+from stream_cluster.matching import SpaceMatcher, encode
 from stream_cluster.messages import Descriptor
 from stream_cluster.model import Codes, Links, SpaceKey, no_links
 from stream_cluster.state.objects import object_row
@@ -102,7 +102,7 @@ def match_batch(batch: SpaceBatch, matcher: SpaceMatcher) -> None:
     for hits in matcher.search(batch.codes, floor_cosine):
         # A resident row is older, so its number is the smaller one.
         forest.add(Links(hits.row, hits.query + first_row, hits.similarity))
-    for links in all_pairs(batch.codes, floor_cosine):
+    for links in matcher.within(batch.codes, floor_cosine):
         forest.add(Links(links.a + first_row, links.b + first_row, links.similarity))
     batch.links = forest.result()
     batch.links_seen = forest.links_seen

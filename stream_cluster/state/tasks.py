@@ -41,14 +41,6 @@ def set_task_status(connection: sqlite3.Connection, account_id: str, task_id: st
     )
 
 
-def get_task(connection: sqlite3.Connection, account_id: str, task_id: str) -> StoredTask | None:
-    """The task of that id, or None."""
-    row = connection.execute(
-        f"{_SELECT} WHERE account_id = ? AND task_id = ?", (account_id, task_id)
-    ).fetchone()
-    return None if row is None else StoredTask(*row)
-
-
 def unfinished_tasks(connection: sqlite3.Connection) -> list[StoredTask]:
     """Tasks that have not ended, in the order they were read."""
     rows = connection.execute(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from stream_cluster.model import Codes, Links, SpaceKey
 from stream_cluster.state.chunks import gather_codes, read_links
-from stream_cluster.state.database import explain_errors, open_reader, read_meta
+from stream_cluster.state.database import explain_errors, load_offsets, open_reader, read_meta
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +72,10 @@ class PartitionView:
             while rows := cursor.fetchmany(4096):
                 yield from rows
 
-    def interrupt_reads(self) -> None:
-        """Make a query that runs in another thread fail soon."""
-        self._db.interrupt()
-
     def offsets(self) -> dict[tuple[str, int], int]:
         """next_offset by (topic, partition)."""
-        return {
-            (topic, partition): offset for topic, partition, offset in self.query("SELECT * FROM offsets")
-        }
+        with explain_errors(self.path):
+            return load_offsets(self._db)
 
     def next_offset(self) -> int:
         """next_offset of the partition's own topic."""
