@@ -58,7 +58,7 @@ def open_writer(
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30.0)
         try:
             _configure(connection, synchronous, page_cache_mb)
-            if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
+            if _is_empty(connection):
                 _create(connection, meta)
             _check_format(connection, path)
             _check_meta(connection, path, meta)
@@ -73,7 +73,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
     """Open a database read-only, beside its writer.
 
     Raises:
-        StateError: the file does not exist.
+        StateError: the file does not exist, or its creation is not finished.
         StateFormatError, StateCorrupt: as `open_writer`.
     """
     if not path.is_file():
@@ -93,6 +93,9 @@ def open_reader(path: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA query_only = ON")
             connection.execute("PRAGMA temp_store = MEMORY")
             connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
+            if _is_empty(connection):
+                # Its writer began just now or died before the creation was committed; the next one makes it.
+                raise StateError(f"{path}: no state yet, its creation is not finished")
             _check_format(connection, path)
         except BaseException:
             connection.close()
@@ -136,6 +139,10 @@ def _configure(connection: sqlite3.Connection, synchronous: Synchronous, page_ca
     connection.execute(f"PRAGMA cache_size = -{page_cache_mb * 1024}")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
     connection.execute("PRAGMA temp_store = MEMORY")
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return int(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]) == 0
 
 
 def _create(connection: sqlite3.Connection, meta: Mapping[str, str]) -> None:

@@ -205,6 +205,15 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
         open_partition(tmp_path)
 
 
+def test_a_database_whose_creation_was_not_finished_has_no_state_yet_and_is_made_by_the_next_writer(tmp_path):
+    sqlite3.connect(tmp_path / DATABASE).execute("PRAGMA journal_mode = WAL").connection.close()
+    with pytest.raises(StateError, match="no state yet, its creation is not finished"):
+        PartitionView(tmp_path / DATABASE)
+    open_partition(tmp_path).close()
+    with PartitionView(tmp_path / DATABASE) as view:
+        assert view.next_offset() == 0
+
+
 def test_another_programs_database_is_refused(tmp_path):
     with sqlite3.connect(tmp_path / DATABASE) as connection:
         connection.execute("CREATE TABLE theirs (x)")
