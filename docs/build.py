@@ -23,6 +23,7 @@ from stream_cluster.config import Settings, field_table
 from stream_cluster.errors import TaskError
 from stream_cluster.matching import CodeStore
 from stream_cluster.matching.hnsw import HnswMatcher
+from stream_cluster.matching.kernel import Sketch
 from stream_cluster.messages import EVENT_COLUMNS, FACE_COLUMNS, Filters, decode_task, filters_of
 from stream_cluster.messages.tasks import TaskRequest
 from stream_cluster.model import ObjectType
@@ -122,13 +123,17 @@ def capacity() -> str:
         graph = HnswMatcher(dim)
         # The store is empty; the graph has room for its first capacity.
         per_element = graph.nbytes // graph._index.get_max_elements()
-        rows.append([str(dim), str(_store_bytes(dim)), str(per_element + _store_bytes(dim))])
-    return table(["dimension", "exact, bytes", "hnsw, bytes"], rows)
+        codes, sketched = _store_bytes(dim), _store_bytes(dim, sketched=True)
+        rows.append([str(dim), str(codes), str(sketched), str(per_element + sketched)])
+    return table(["dimension", "exact, bytes", "exact with sketches, bytes", "hnsw, bytes"], rows)
 
 
-def _store_bytes(dim: int) -> int:
+def _store_bytes(dim: int, *, sketched: bool = False) -> int:
     store = CodeStore(dim)
     store.append(np.ones((1, dim), np.int8))
+    if sketched:
+        width = min(dim // 64 * 32, 128)
+        store.packed.use_sketch(Sketch(np.eye(dim, width, dtype=np.float32), 0.01), threads=1)
     # One row makes the first block of 64.
     return store.nbytes // 64
 

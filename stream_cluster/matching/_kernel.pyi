@@ -3,6 +3,20 @@
 import numpy as np
 import numpy.typing as npt
 
+class Sketch:
+    """A rotation by which sketches are made; see `native/sketch.h`."""
+
+    def __init__(self, rotation: npt.NDArray[np.float32], step: float) -> None:
+        """Rotation of shape (dim, width), C-contiguous, with orthonormal columns; width 32, 64, 96 or 128.
+
+        Raises ValueError for another width, or a step below 1/253.
+        """
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+
 class PackedRows:
     """Codes of one space in packed blocks of 64 rows, which the kernel reads as they are.
 
@@ -25,6 +39,16 @@ class PackedRows:
 
     def append(self, codes: npt.NDArray[np.int8]) -> None:
         """Add rows, shape (n, dim), C-contiguous. Raises ValueError for -128; nothing is added then."""
+
+    def use_sketch(self, sketch: Sketch, *, threads: int) -> None:
+        """Make sketches of all rows instead of those there are, and of rows appended later; without the GIL.
+
+        Not during a search. Raises ValueError for another dimension.
+        """
+
+    @property
+    def sketch_width(self) -> int:
+        """Values of each sketch; 0 when there are none."""
 
     def remove(self, rows: npt.NDArray[np.uint32]) -> None:
         """Erase rows. These four raise IndexError for a row that is not there."""
@@ -85,11 +109,14 @@ def pairs_of_codes(
     rows: npt.NDArray[np.uint32] | None,
     threshold: float,
     *,
+    sketch: Sketch | None = None,
     threads: int,
     max_hits: int,
     path: str,
 ) -> Run:
     """Each pair of codes above the threshold once; of these rows, which positions are then counted in.
+
+    With a sketch, which changes no result, most pairs are excluded by it. It is made first, by all threads.
 
     Raises:
         ValueError: as for `search`.
@@ -101,11 +128,15 @@ def pairs_of_packed(
     rows: npt.NDArray[np.uint32] | None,
     threshold: float,
     *,
+    sketch: Sketch | None = None,
     threads: int,
     max_hits: int,
     path: str,
 ) -> Run:
-    """`pairs_of_codes` for packed rows. Removed rows are in no pair."""
+    """`pairs_of_codes` for packed rows. Removed rows are in no pair.
+
+    Without `rows` and `sketch`, the sketches of the packed rows are used.
+    """
 
 def available_paths() -> list[str]:
     """The instruction sets that run here, the fastest first."""

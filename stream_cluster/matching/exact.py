@@ -10,12 +10,16 @@ import numpy.typing as npt
 from stream_cluster.matching import kernel
 from stream_cluster.matching.codes import check_codes
 from stream_cluster.matching.protocol import MAX_HITS, Hits
+from stream_cluster.matching.sketch import learn_sketch, sample_rows
 from stream_cluster.matching.store import CodeStore, row_numbers
 from stream_cluster.matching.threads import thread_limit
 from stream_cluster.model import Codes, Interrupt, Links, Progress, no_progress
 
 CHECK_EVERY_S = 0.05
 """How long the kernel works before it comes back to look for an interrupt."""
+
+SKETCH_AFTER = 20_000
+"""All pairs of fewer rows are compared in less time than it takes to learn a sketch."""
 
 
 class ExactMatcher:
@@ -106,21 +110,44 @@ def all_pairs(
     numbers = None if rows is None else row_numbers(rows, len(codes))
     threads = thread_limit()
     if isinstance(codes, CodeStore):
+        sketch = _sketch_for(codes, rows, threshold_cosine)
         run = kernel.pairs_of_packed(
-            codes.packed, numbers, threshold_cosine, threads=threads, max_hits=MAX_HITS, path=""
+            codes.packed,
+            numbers,
+            threshold_cosine,
+            sketch=sketch,
+            threads=threads,
+            max_hits=MAX_HITS,
+            path="",
         )
     else:
         check_codes(codes, codes.shape[-1])
+        codes = np.ascontiguousarray(codes)
+        sketch = _sketch_for(codes, rows, threshold_cosine)
         run = kernel.pairs_of_codes(
-            np.ascontiguousarray(codes),
+            codes,
             numbers,
             threshold_cosine,
+            sketch=sketch,
             threads=threads,
             max_hits=MAX_HITS,
             path="",
         )
     for a, b, similarity in _pull(run, interrupt, no_progress if progress is None else progress):
         yield Links(a, b, similarity)
+
+
+def _sketch_for(
+    codes: Codes | CodeStore, rows: npt.NDArray[np.integer] | None, threshold_cosine: float
+) -> kernel.Sketch | None:
+    """A sketch of just what is compared; None for few rows, or where it would not help."""
+    count = len(codes) if rows is None else len(rows)
+    if count < SKETCH_AFTER or not 0 < threshold_cosine < 1:
+        return None
+    sample = sample_rows(count) if rows is None else rows[sample_rows(count)]
+    return learn_sketch(
+        codes.gather(sample) if isinstance(codes, CodeStore) else codes[sample], threshold_cosine
+    )
 
 
 def _pull(

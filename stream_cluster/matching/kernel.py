@@ -13,6 +13,7 @@ except ImportError as missing:
 
 PackedRows = _kernel.PackedRows
 Run = _kernel.Run
+Sketch = _kernel.Sketch
 available_paths = _kernel.available_paths
 pairs_of_codes = _kernel.pairs_of_codes
 pairs_of_packed = _kernel.pairs_of_packed
@@ -22,6 +23,7 @@ search = _kernel.search
 __all__ = [
     "PackedRows",
     "Run",
+    "Sketch",
     "available_paths",
     "pairs_of_codes",
     "pairs_of_packed",

@@ -140,6 +140,57 @@ void test_path(const std::string& path, int dim, size_t rows, float threshold, i
     expect(collect(selection, max_hits) == expected(copy, copy, dim, threshold, true, {}), name + ": selection");
 }
 
+// A rotation that keeps the first dimensions: orthonormal, if not a good choice. Steps that are too small for
+// some values are allowed, their rows are compared more often.
+std::shared_ptr<const Sketch> some_sketch(int dim, int width, double step) {
+    std::vector<float> rotation(size_t(dim) * size_t(width), 0.0f);
+    for (int d = 0; d < width; ++d) rotation[size_t(d) * size_t(width) + size_t((d * 5) % width)] = 1.0f;
+    return std::make_shared<Sketch>(dim, width, rotation.data(), step);
+}
+
+// Rows whose first dimensions carry nearly all of them, so that sketches decide.
+Codes leading_codes(size_t rows, int dim, int leading, unsigned seed) {
+    Codes codes = some_codes(rows, dim, seed);
+    for (size_t i = 0; i < codes.size(); ++i) {
+        if (int(i % size_t(dim)) >= leading) codes[i] = int8_t(codes[i] / 12);
+    }
+    return codes;
+}
+
+void test_sketches(const std::string& path, int dim, int width, size_t rows, float threshold, double step) {
+    const TileKernel& kernel = kernel_of(path);
+    const std::string name = path + " sketch of " + std::to_string(width) + " of " + std::to_string(dim) + " rows " +
+                             std::to_string(rows) + " threshold " + std::to_string(threshold);
+    const Codes codes = leading_codes(rows, dim, width / 2, unsigned(rows));
+    const Codes queries = leading_codes(10, dim, width / 2, unsigned(rows));
+    const auto sketch = some_sketch(dim, width, step);
+
+    auto all = all_of(codes, dim);
+    all->make_sketches(sketch, kernel, 2);
+    Run pairs(std::move(all), nullptr, plan_for(kernel, threshold, true), 2, 1000);
+    expect(collect(pairs, 1000) == expected(codes, codes, dim, threshold, true, {}), name + ": pairs");
+
+    PackedRows packed(dim);
+    const size_t cut = rows / 3;
+    packed.append(codes.data(), cut);
+    std::set<uint32_t> removed;
+    for (uint32_t row = 2; row < cut; row += 11) removed.insert(row);
+    for (const uint32_t row : removed) packed.remove(row);
+    packed.use_sketch(sketch, 2);
+    packed.append(codes.data() + cut * size_t(dim), rows - cut);
+    for (auto row = uint32_t(cut); row < rows; row += 7) {
+        removed.insert(row);
+        packed.remove(row);
+    }
+    Run packed_pairs(packed_source(packed, nullptr, 0), nullptr, plan_for(kernel, threshold, true), 2, 1000);
+    expect(collect(packed_pairs, 1000) == expected(codes, codes, dim, threshold, true, removed),
+           name + ": pairs of packed rows");
+    auto asked = all_of(queries, dim);
+    asked->make_sketches(sketch, kernel, 1);
+    Run search(std::move(asked), packed_source(packed, nullptr, 0), plan_for(kernel, threshold, false), 2, 1000);
+    expect(collect(search, 1000) == expected(queries, codes, dim, threshold, false, removed), name + ": search");
+}
+
 void test_extremes(const std::string& path) {
     // The largest and the smallest dot product there is: 127 * 127 * 4096.
     Codes codes(3 * 4096, 127);
@@ -192,7 +243,16 @@ int main() {
                 }
             }
         }
-        for (const float threshold : {0.2f, 0.5f, 0.8f}) test_path(path, 512, 300, threshold, 2);
+        for (const float threshold : {0.2f, 0.5f, 0.8f}) {
+            test_path(path, 512, 300, threshold, 2);
+            for (const size_t rows : {size_t(1), size_t(63), size_t(257)}) {
+                test_sketches(path, 512, 128, rows, threshold, 1.0 / 127);
+                test_sketches(path, 130, 96, rows, threshold, 1.0 / 253);
+                test_sketches(path, 65, 32, rows, threshold, 1.0 / 200);
+            }
+        }
+        test_sketches(path, 65, 64, 200, 0.0f, 1.0 / 253);
+        test_sketches(path, 65, 64, 200, -0.5f, 1.0 / 253);
     }
     std::printf(failures ? "%d checks failed\n" : "all paths agree with plain loops\n", failures);
     return failures ? EXIT_FAILURE : EXIT_SUCCESS;

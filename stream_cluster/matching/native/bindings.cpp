@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -21,6 +22,8 @@ namespace {
 using CodesIn = nb::ndarray<const int8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using RowsIn = nb::ndarray<const uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using OptionalRows = std::optional<RowsIn>;
+using RotationIn = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using SharedSketch = std::shared_ptr<Sketch>; // null: none
 
 template <class T, class... Shape>
 using Out = nb::ndarray<nb::numpy, T, Shape...>;
@@ -41,6 +44,15 @@ void check_dim(const CodesIn& codes, int dim) {
 void append(PackedRows& rows, const CodesIn& codes) {
     check_dim(codes, rows.layout().dim);
     rows.append(codes.data(), codes.shape(0));
+}
+
+SharedSketch make_sketch(const RotationIn& rotation, double step) {
+    return std::make_shared<Sketch>(int(rotation.shape(0)), int(rotation.shape(1)), rotation.data(), step);
+}
+
+void use_sketch(PackedRows& rows, const SharedSketch& sketch, int threads) {
+    nb::gil_scoped_release release;
+    rows.use_sketch(sketch, threads);
 }
 
 void remove_rows(PackedRows& rows, const RowsIn& numbers) {
@@ -121,25 +133,34 @@ PyRun* search(const PackedRows& rows, const CodesIn& queries, double threshold, 
                               int threads, size_t max_hits, const std::string& path) {
     check_dim(queries, rows.layout().dim);
     auto source = array_source(queries.data(), queries.shape(0), rows.layout().dim, nullptr, 0);
+    if (rows.sketch()) {
+        nb::gil_scoped_release release;
+        source->make_sketches(rows.sketch(), kernel_of(path), 1);
+    }
     return start({queries, {}}, std::move(source), packed_source(rows, nullptr, 0), threshold, false, first_row,
                  threads, max_hits, path);
 }
 
-PyRun* pairs_of_codes(const CodesIn& codes, const OptionalRows& rows, double threshold, int threads,
-                                      size_t max_hits, const std::string& path) {
+PyRun* pairs_of_codes(const CodesIn& codes, const OptionalRows& rows, double threshold, const SharedSketch& sketch,
+                                      int threads, size_t max_hits, const std::string& path) {
     const uint32_t* numbers = rows ? rows->data() : nullptr;
     std::unique_ptr<Source> source;
     {
         nb::gil_scoped_release release;
         source = array_source(codes.data(), codes.shape(0), int(codes.shape(1)), numbers, rows ? rows->shape(0) : 0);
+        if (sketch) source->make_sketches(sketch, kernel_of(path), threads);
     }
     return start({codes, rows}, std::move(source), nullptr, threshold, true, 0, threads, max_hits,
                  path);
 }
 
-PyRun* pairs_of_packed(const PackedRows& packed, const OptionalRows& rows, double threshold,
+PyRun* pairs_of_packed(const PackedRows& packed, const OptionalRows& rows, double threshold, const SharedSketch& sketch,
                                        int threads, size_t max_hits, const std::string& path) {
     auto source = packed_source(packed, rows ? rows->data() : nullptr, rows ? rows->shape(0) : 0);
+    if (sketch) {
+        nb::gil_scoped_release release;
+        source->make_sketches(sketch, kernel_of(path), threads);
+    }
     return start({{}, rows}, std::move(source), nullptr, threshold, true, 0, threads, max_hits, path);
 }
 
@@ -148,6 +169,10 @@ PyRun* pairs_of_packed(const PackedRows& packed, const OptionalRows& rows, doubl
 
 NB_MODULE(_kernel, m) {
     using namespace stream_cluster;
+    nb::class_<Sketch>(m, "Sketch")
+        .def(nb::new_(&make_sketch), "rotation"_a, "step"_a)
+        .def_prop_ro("dim", &Sketch::dim)
+        .def_prop_ro("width", &Sketch::width);
     nb::class_<PackedRows>(m, "PackedRows")
         .def(nb::init<int>(), "dim"_a)
         .def_prop_ro("dim", [](const PackedRows& rows) { return rows.layout().dim; })
@@ -155,6 +180,8 @@ NB_MODULE(_kernel, m) {
         .def_prop_ro("nbytes", &PackedRows::bytes)
         .def("__len__", &PackedRows::size)
         .def("append", &append, "codes"_a)
+        .def("use_sketch", &use_sketch, "sketch"_a, nb::kw_only(), "threads"_a)
+        .def_prop_ro("sketch_width", [](const PackedRows& rows) { return rows.sketch() ? rows.sketch()->width() : 0; })
         .def("remove", &remove_rows, "rows"_a)
         .def("gather", &gather, "rows"_a)
         .def("gather_norms",
@@ -173,10 +200,10 @@ NB_MODULE(_kernel, m) {
         .def_prop_ro("threads", &PyRun::threads);
     m.def("search", &search, "rows"_a, "queries"_a, "threshold"_a, nb::kw_only(), "first_row"_a, "threads"_a,
           "max_hits"_a, "path"_a);
-    m.def("pairs_of_codes", &pairs_of_codes, "codes"_a, "rows"_a.none(), "threshold"_a, nb::kw_only(), "threads"_a,
-          "max_hits"_a, "path"_a);
-    m.def("pairs_of_packed", &pairs_of_packed, "packed"_a, "rows"_a.none(), "threshold"_a, nb::kw_only(), "threads"_a,
-          "max_hits"_a, "path"_a);
+    m.def("pairs_of_codes", &pairs_of_codes, "codes"_a, "rows"_a.none(), "threshold"_a, nb::kw_only(),
+          "sketch"_a = nb::none(), "threads"_a, "max_hits"_a, "path"_a);
+    m.def("pairs_of_packed", &pairs_of_packed, "packed"_a, "rows"_a.none(), "threshold"_a, nb::kw_only(),
+          "sketch"_a = nb::none(), "threads"_a, "max_hits"_a, "path"_a);
     m.def("available_paths", &available_paths);
     m.def("path_in_use", [](const std::string& path) { return std::string(kernel_of(path).name); }, "path"_a);
 }

@@ -1,66 +1,79 @@
-// Which cut of the dimension to test at, learned from what the tests found.
+// Which test to make before a tile is compared in full, learned from what the tests found.
 #pragma once
 
 #include <algorithm>
 
-#include "packing.h"
+#include "sketch.h"
 
 namespace stream_cluster {
 
-// A test after a share of the groups saves the rest of a tile when it excludes all its pairs, and costs a
-// little when it does not. How often it does depends on the data and the threshold, so the choice is the
-// cheapest by what was seen, and every 256th tile tries another. It changes no result.
+// A test that costs a share of a tile saves the rest of it when it excludes all its pairs. How often it does
+// depends on the data and the threshold, so the choice is the cheapest by what was seen, and every 512th tile
+// tries another. It changes no result.
 class CutChoice {
 public:
-    explicit CutChoice(const Layout& layout) : enabled_(layout.cut_groups[0] > 0) {
-        for (int cut = 0; enabled_ && cut < kCuts; ++cut) {
-            share_[cut] = float(layout.cut_groups[cut]) / float(layout.groups);
+    // `parts`: of the sketches; 0: there are none.
+    CutChoice(const Layout& layout, int parts) {
+        const auto groups = float(layout.groups);
+        for (int cut = 0; cut < kCuts && layout.cut_groups[cut] > 0; ++cut) {
+            const auto head = float(layout.cut_groups[cut]);
+            // What is behind the head is done for some tiles, and the head never twice.
+            tests_[count_++] = {cut, -1, (head + kHeadTestGroups) / groups, 1.0f - head / groups, 0.5f, 0};
         }
-        std::fill(tails_, tails_ + kCuts, 0.5f);
-        test_cost_ = kTestGroups / float(layout.groups);
+        for (int part = 0; part < parts; ++part) {
+            const auto sketch = float(uint32_t(part + 1) * kPartGroups + 1);
+            tests_[count_++] = {-1, part, (sketch + kSketchTestGroups) / groups, 1.0f, 0.0f, 0};
+        }
         choose();
     }
 
-    // The cut for the next tile; -1 for none.
-    int next() {
-        if (!enabled_) return -1;
+    struct Test {
+        int cut;         // of the dimension, -1: none
+        int part;        // up to which the sketch is taken, -1: no sketch
+        float cost;      // of the test, as a share of the whole tile
+        float behind;    // cost of all work behind it
+        float done;      // share of that work that is done in spite of the test, as it was seen
+        unsigned seen;
+    };
+
+    // The test for the next tile; null: compare it at once.
+    Test* next() {
+        if (count_ == 0) return nullptr;
         if (++tiles_ % kTryEvery != 0) return best_;
-        trial_ = (trial_ + 1) % kCuts;
-        return trial_;
+        trial_ = (trial_ + 1) % count_;
+        return &tests_[trial_];
     }
 
-    // What the tile with that cut did.
-    void learn(int cut, float tail_share) {
-        if (cut < 0) return;
-        const float rate = std::max(1.0f / float(++seen_[cut] + 1), kSlowestRate);
-        tails_[cut] += (tail_share - tails_[cut]) * rate;
+    // What share of the work behind a test was done.
+    void learn(Test* test, float done) {
+        if (test == nullptr) return;
+        const float rate = std::max(1.0f / float(++test->seen + 1), kSlowestRate);
+        test->done += (done - test->done) * rate;
         if (++learned_ % kChooseEvery == 0) choose();
     }
 
 private:
-    static constexpr unsigned kTryEvery = 256;
-    static constexpr float kTestGroups = 6.0f; // a test takes about as long as so many groups
+    static constexpr unsigned kTryEvery = 512;
+    static constexpr float kHeadTestGroups = 6.0f; // a test takes about as long as so many groups
+    static constexpr float kSketchTestGroups = 3.0f;
     static constexpr unsigned kChooseEvery = 8;
     static constexpr float kSlowestRate = 1.0f / 2048; // what was seen long ago fades
 
     void choose() {
-        best_ = -1;
+        best_ = nullptr;
         float least = 1.0f;
-        for (int cut = 0; enabled_ && cut < kCuts; ++cut) {
-            const float cost = share_[cut] + test_cost_ + tails_[cut] * (1.0f - share_[cut]);
+        for (int i = 0; i < count_; ++i) {
+            const float cost = tests_[i].cost + tests_[i].done * tests_[i].behind;
             if (cost < least) {
                 least = cost;
-                best_ = cut;
+                best_ = &tests_[i];
             }
         }
     }
 
-    bool enabled_;
-    float share_[kCuts] = {};
-    float tails_[kCuts]; // estimated share of the work behind the test that is done in spite of it
-    unsigned seen_[kCuts] = {};
-    float test_cost_;
-    int best_ = -1;
+    Test tests_[kCuts + kMostParts] = {};
+    int count_ = 0;
+    Test* best_ = nullptr;
     int trial_ = -1;
     unsigned tiles_ = 0;
     unsigned learned_ = 0;

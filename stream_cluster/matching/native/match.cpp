@@ -14,6 +14,11 @@ constexpr size_t kPanelBytes = size_t(4) << 20;
 constexpr uint32_t kMostPanelQueries = 16384;
 constexpr uint32_t kFewestPanelQueries = 16 * kTileQueries;
 constexpr size_t kUnitsPerThread = 8; // so that threads end at about the same time
+// Below it, nearly every pair of descriptors is a hit or nearly one, and zero rows are hits of everything.
+constexpr float kLowestForSketches = 0.05f;
+// Of the work for a tile, comparing one of its cells alone.
+constexpr float kShareOfCell = 0.08f;
+constexpr int kMostCells = 9;
 
 uint32_t rows_per_tile(const Layout& layout) {
     const size_t fitting = kTileBytes / layout.row_bytes() / kBlockRows * kBlockRows;
@@ -68,17 +73,24 @@ bool Work::take(Unit& unit) {
 
 double Work::progress() const { return pairs_ ? double(pairs_done_.load()) / double(pairs_) : 1.0; }
 
+bool Work::use_sketches() const {
+    const Sketch* sketch = plan_.rows->sketch();
+    return sketch != nullptr && sketch == plan_.queries->sketch() && plan_.threshold >= kLowestForSketches;
+}
+
 Worker::Worker(Work& work)
     : work_(work),
       plan_(work.plan()),
       layout_(plan_.rows->layout()),
+      sketches_(work.use_sketches()),
       panel_(layout_, plan_.threshold),
-      cuts_(layout_) {}
+      cuts_(layout_, sketches_ ? plan_.rows->sketch()->parts() : 0) {}
 
 bool Worker::begin_unit() {
     if (!work_.take(unit_)) return false;
     if (!panel_filled_ || panel_.first() != unit_.panel_first) {
         panel_.fill(*plan_.queries, unit_.panel_first, unit_.panel_count);
+        if (sketches_) sketch_panel_.fill(*plan_.queries, plan_.threshold, unit_.panel_first, unit_.panel_count);
         panel_filled_ = true;
     }
     tile_ = plan_.rows->load(*unit_.span, buffer_);
@@ -112,12 +124,64 @@ void Worker::compare(uint32_t group, uint32_t block, Hits& hits) {
     tile.rows = tile_.codes + block * layout_.block_bytes();
     tile.row_norms = facts.norms;
     tile.groups = layout_.groups;
-    const int cut = cuts_.next();
+    CutChoice::Test* test = cuts_.next();
+    const bool sketch = test != nullptr && test->part >= 0;
+    const bool any = sketch ? by_sketches(tile, group, block, test) : by_codes(tile, group, block, test);
+    if (any) emit(group, block, hits);
+}
+
+bool Worker::by_codes(Tile& tile, uint32_t group, uint32_t block, CutChoice::Test* test) {
+    const int cut = test == nullptr ? -1 : test->cut;
     panel_.set_queries(tile, group, cut);
-    tile.row_rests = facts.rests[std::max(cut, 0)];
+    tile.row_rests = tile_.facts[block].rests[std::max(cut, 0)];
     const Outcome outcome = plan_.kernel->by_count[panel_.group_size(group) - 1](tile, result_);
-    cuts_.learn(cut, result_.tail_share);
-    if (outcome == Outcome::kCandidates) emit(group, block, hits);
+    cuts_.learn(test, result_.tail_share);
+    return outcome == Outcome::kCandidates;
+}
+
+bool Worker::by_sketches(Tile& tile, uint32_t group, uint32_t block, CutChoice::Test* test) {
+    const SketchBlocks& sketches = *tile_.sketches;
+    const uint32_t number = tile_.first_sketch_block + block;
+    const uint32_t size = panel_.group_size(group);
+    SketchTile sketch;
+    sketch.rows = sketches.block(number);
+    sketch.rests = sketches.rests(number, test->part);
+    sketch.errors = sketches.errors(number, test->part);
+    sketch_panel_.set_queries(sketch, group, test->part);
+    uint64_t alive[kTileQueries];
+    if (!plan_.kernel->sketch_by_count[size - 1](sketch, alive)) {
+        cuts_.learn(test, 0.0f);
+        return false;
+    }
+    int cells = 0;
+    for (uint32_t i = 0; i < size; ++i) {
+        for (int first = 0; first < kBlockRows; first += kCellRows) cells += (alive[i] >> first & 0xffff) != 0;
+    }
+    if (cells > kMostCells * int(size) / kTileQueries) {
+        cuts_.learn(test, 1.0f);
+        return by_codes(tile, group, block, nullptr);
+    }
+    cuts_.learn(test, kShareOfCell * float(cells) * float(kTileQueries) / float(size));
+    panel_.set_queries(tile, group, -1);
+    return by_cells(tile, size, alive);
+}
+
+bool Worker::by_cells(const Tile& tile, uint32_t size, const uint64_t* alive) {
+    uint64_t any = 0;
+    for (uint32_t i = 0; i < size; ++i) {
+        uint64_t candidates = 0;
+        for (int first = 0; first < kBlockRows; first += kCellRows) {
+            if ((alive[i] >> first & 0xffff) == 0) continue;
+            int32_t* dots = result_.dots[i] + first;
+            plan_.kernel->cell(tile, int(i), int(size), first, dots);
+            for (int r = 0; r < kCellRows; ++r) {
+                candidates |= uint64_t(float(dots[r]) * tile.row_norms[first + r] > tile.bound[i]) << (first + r);
+            }
+        }
+        result_.candidates[i] = candidates;
+        any |= candidates;
+    }
+    return any != 0;
 }
 
 void Worker::emit(uint32_t group, uint32_t block, Hits& hits) const {

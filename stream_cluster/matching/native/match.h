@@ -7,6 +7,7 @@
 #include "cut_choice.h"
 #include "hits.h"
 #include "panel.h"
+#include "sketch_panel.h"
 #include "source.h"
 
 namespace stream_cluster {
@@ -36,6 +37,9 @@ public:
 
     void done(const Unit& unit) { pairs_done_ += pairs_of(unit); }
     double progress() const;
+
+    // Both sides have sketches by the same rotation, and the threshold is one that they help with.
+    bool use_sketches() const;
 
     const Plan& plan() const { return plan_; }
     size_t unit_count() const { return unit_count_; }
@@ -67,12 +71,18 @@ public:
 private:
     bool begin_unit();
     void compare(uint32_t group, uint32_t block, Hits& hits);
+    // These set `result_` and say whether there are candidates; the tests learn.
+    bool by_codes(Tile& tile, uint32_t group, uint32_t block, CutChoice::Test* test);
+    bool by_sketches(Tile& tile, uint32_t group, uint32_t block, CutChoice::Test* test);
+    bool by_cells(const Tile& tile, uint32_t size, const uint64_t* cells);
     void emit(uint32_t group, uint32_t block, Hits& hits) const;
 
     Work& work_;
     const Plan& plan_;
     const Layout layout_;
+    const bool sketches_;
     QueryPanel panel_;
+    SketchPanel sketch_panel_;
     bool panel_filled_ = false;
     TileBuffer buffer_;
     CutChoice cuts_;

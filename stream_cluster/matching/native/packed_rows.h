@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "packing.h"
+#include "sketch.h"
 
 namespace stream_cluster {
 
@@ -41,6 +41,13 @@ public:
     // nothing is added then.
     void append(const int8_t* codes, size_t count);
 
+    // Make sketches of all rows with so many threads, instead of those that are there, and of every row that is
+    // appended from now on. std::invalid_argument for a sketch of another dimension.
+    void use_sketch(std::shared_ptr<const Sketch> sketch, int threads);
+    const std::shared_ptr<const Sketch>& sketch() const { return sketch_; } // null: there are none
+    const SketchBlocks* sketches(size_t chunk) const { return sketch_ ? sketches_[chunk].get() : nullptr; }
+    SketchRow sketch_row(uint32_t row) const;
+
     // Erase a row; harmless when repeated.
     void remove(uint32_t row);
     bool is_removed(uint32_t row) const;
@@ -52,6 +59,8 @@ public:
 
 private:
     void grow();
+    size_t chunk_of(uint32_t row) const;
+    void put_sketches(const int8_t* codes, const RowFacts* facts, size_t count);
 
     Layout layout_;
     std::vector<std::shared_ptr<Chunk>> chunks_;
@@ -59,6 +68,8 @@ private:
     uint32_t capacity_ = 0;
     uint32_t size_ = 0;
     uint32_t removed_ = 0;
+    std::shared_ptr<const Sketch> sketch_;
+    std::vector<std::shared_ptr<SketchBlocks>> sketches_; // of each chunk; a search keeps those it began with
 };
 
 } // namespace stream_cluster

@@ -101,6 +101,10 @@ int32_t get_word(const Layout& layout, const int8_t* code, uint32_t group) {
     return int32_t(load(padded));
 }
 
+void put_word(uint8_t* block, uint32_t group, int row, const int8_t* codes) {
+    store(word_at(block, group, row), load(codes) ^ kOffsetWord);
+}
+
 void put_row(const Layout& layout, const int8_t* code, const RowFacts& facts, int row, uint8_t* block,
              BlockFacts& block_facts) {
     for (uint32_t group = 0; group < layout.groups; ++group) {

@@ -76,4 +76,7 @@ void get_row(const Layout& layout, const uint8_t* block, int row, int8_t* code);
 int32_t get_word(const uint8_t* block, uint32_t group, int row);
 int32_t get_word(const Layout& layout, const int8_t* code, uint32_t group);
 
+// Write the four signed codes of group `group` of a row.
+void put_word(uint8_t* block, uint32_t group, int row, const int8_t* codes);
+
 } // namespace stream_cluster

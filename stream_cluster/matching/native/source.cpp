@@ -4,6 +4,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "shares.h"
+
 namespace stream_cluster {
 namespace {
 
@@ -43,7 +45,9 @@ private:
 class PackedSource final : public Source {
 public:
     PackedSource(const PackedRows& packed, const uint32_t* rows, size_t rows_count)
-        : Source(packed.layout(), rows ? checked_size(rows_count) : packed.size()), packed_(packed), rows_(rows) {
+        : Source(packed.layout(), rows ? checked_size(rows_count) : packed.size(), rows ? nullptr : packed.sketch()),
+          packed_(packed),
+          rows_(rows) {
         for (size_t i = 0; rows && i < rows_count; ++i) packed_.place(rows[i]); // is it there?
     }
 
@@ -65,13 +69,19 @@ public:
     std::vector<Span> spans(uint32_t most) const override {
         if (rows_) return Source::spans(most);
         std::vector<Span> result;
-        for (const auto& chunk : packed_.chunks()) {
+        for (size_t i = 0; i < packed_.chunks().size(); ++i) {
+            const Chunk* chunk = packed_.chunks()[i].get();
+            const SketchBlocks* sketches = has_own_sketches() ? nullptr : packed_.sketches(i);
             const uint32_t stop = std::min(chunk->first_row + chunk->capacity, size());
             for (uint32_t first = chunk->first_row; first < stop; first += most) {
-                result.push_back({first, std::min(most, stop - first), chunk.get()});
+                result.push_back({first, std::min(most, stop - first), chunk, sketches});
             }
         }
         return result;
+    }
+
+    SketchRow sketch_row(uint32_t position) const override {
+        return has_own_sketches() ? Source::sketch_row(position) : packed_.sketch_row(position);
     }
 
 private:
@@ -95,7 +105,22 @@ RowTile Source::load(const Span& span, TileBuffer& buffer) const {
     if (!span.chunk) return gather(span, buffer);
     const uint32_t block = (span.first - span.chunk->first_row) / kBlockRows;
     return {span.chunk->codes.get() + block * layout_.block_bytes(), span.chunk->facts.get() + block, span.first,
-            (span.count + kBlockRows - 1) / kBlockRows};
+            (span.count + kBlockRows - 1) / kBlockRows, own_sketches_ ? own_sketches_.get() : span.sketches,
+            own_sketches_ ? span.first / kBlockRows : block};
+}
+
+void Source::make_sketches(std::shared_ptr<const Sketch> sketch, const TileKernel& kernel, int threads) {
+    auto blocks = std::make_unique<SketchBlocks>(*sketch, size_);
+    for_each_share(size_, threads, [&](uint32_t first, uint32_t last) {
+        Sketcher sketcher(*sketch, kernel, *blocks);
+        std::vector<int8_t> scratch(size_t(layout_.dim));
+        for (uint32_t position = first; position < last; ++position) {
+            sketcher.put(position, code(position, scratch.data()), facts(position).norm);
+        }
+        sketcher.flush();
+    });
+    sketch_ = std::move(sketch);
+    own_sketches_ = std::move(blocks);
 }
 
 RowTile Source::gather(const Span& span, TileBuffer& buffer) const {
@@ -130,7 +155,7 @@ RowTile Source::gather(const Span& span, TileBuffer& buffer) const {
         }
         block_facts.live = live;
     }
-    return {buffer.codes.get(), buffer.facts.get(), span.first, blocks};
+    return {buffer.codes.get(), buffer.facts.get(), span.first, blocks, own_sketches_.get(), span.first / kBlockRows};
 }
 
 std::unique_ptr<Source> array_source(const int8_t* codes, size_t count, int dim, const uint32_t* rows,

@@ -13,6 +13,7 @@ struct Span {
     uint32_t first;
     uint32_t count;
     const Chunk* chunk = nullptr; // they lie packed in this chunk, from the start of a block on
+    const SketchBlocks* sketches = nullptr; // of that chunk
 };
 
 // Packed blocks of one span; position `first` is row 0 of the first block.
@@ -21,6 +22,8 @@ struct RowTile {
     const BlockFacts* facts;
     uint32_t first;
     uint32_t blocks;
+    const SketchBlocks* sketches; // null: none
+    uint32_t first_sketch_block;
 };
 
 // Memory for the tile that a thread works on, where the rows do not lie packed already.
@@ -43,18 +46,30 @@ public:
     virtual RowFacts facts(uint32_t position) const = 0;
     virtual bool live(uint32_t position) const = 0; // false: never part of a pair
 
+    // How sketches were made; null: there are none.
+    const Sketch* sketch() const { return sketch_.get(); }
+    virtual SketchRow sketch_row(uint32_t position) const { return own_sketches_->get(position); }
+
+    // Make sketches of all positions, with so many threads, and use them instead of others. Before any span
+    // is asked for.
+    void make_sketches(std::shared_ptr<const Sketch> sketch, const TileKernel& kernel, int threads);
+
     // All positions, in order, in spans of at most `most` (a multiple of 64).
     virtual std::vector<Span> spans(uint32_t most) const;
     RowTile load(const Span& span, TileBuffer& buffer) const;
 
 protected:
-    Source(const Layout& layout, uint32_t size) : layout_(layout), size_(size) {}
+    bool has_own_sketches() const { return own_sketches_ != nullptr; }
+    Source(const Layout& layout, uint32_t size, std::shared_ptr<const Sketch> sketch = nullptr)
+        : layout_(layout), size_(size), sketch_(std::move(sketch)) {}
 
 private:
     RowTile gather(const Span& span, TileBuffer& buffer) const;
 
     Layout layout_;
     uint32_t size_;
+    std::shared_ptr<const Sketch> sketch_;
+    std::unique_ptr<SketchBlocks> own_sketches_; // by position; null where they lie with the resident rows
 };
 
 // Rows of a row-major array. `rows` null: all of them. The memory has to outlive the source.
@@ -62,7 +77,8 @@ private:
 std::unique_ptr<Source> array_source(const int8_t* codes, size_t count, int dim, const uint32_t* rows,
                                      size_t rows_count);
 
-// The same for packed rows as they are now; rows appended later are not seen.
+// The same for packed rows as they are now; rows appended later are not seen. All of them have the sketches of
+// the packed rows, a selection has none.
 std::unique_ptr<Source> packed_source(const PackedRows& packed, const uint32_t* rows, size_t rows_count);
 
 } // namespace stream_cluster

@@ -43,9 +43,40 @@ enum class Outcome { kNothing, kCandidates };
 // the tail is computed only for what still can be a hit, as finely as the instruction set does it cheaply.
 using TileFunction = Outcome (*)(const Tile&, TileResult&);
 
+// Sketches (see sketch.h) of up to six queries and of one block of rows, as far as one of the parts.
+struct SketchTile {
+    const uint8_t* rows;         // packed like codes; 64-byte aligned
+    const uint8_t* rests;        // one group
+    const int32_t* errors;       // of the 64 rows, 64-byte aligned
+    const int32_t* queries;      // for each group, four signed codes of each query as one word
+    const int32_t* rest_queries; // the word of each query for the group of rests
+    // Per query: error - least sum. With it and the row's error, the dot product is not negative for every hit,
+    // and for few others.
+    const int32_t* offset;
+    const int32_t* unsigned_offset; // offset - 128 * sum of the query's codes, for products of unsigned bytes
+    uint32_t groups;
+};
+
+// `alive[i]`, bit r: row r may be a hit of query i. False, and `alive` is not set: none is.
+using SketchFunction = bool (*)(const SketchTile&, uint64_t* alive);
+
+constexpr int kCellRows = 16;
+
+// Exact dot products of one query of a tile of `stride` with 16 rows from `first` on; 64-byte aligned.
+using CellFunction = void (*)(const Tile&, int query, int stride, int first, int32_t* dots);
+
+constexpr int kProjected = 4;
+
+// Products of four codes, shape (4, dim), with the columns of a rotation of shape (dim, width): `values`, shape
+// (4, width).
+using ProjectFunction = void (*)(const float* codes, int dim, const float* rotation, int width, float* values);
+
 struct TileKernel {
     const char* name;
-    TileFunction by_count[kTileQueries]; // [m - 1]: for m queries
+    TileFunction by_count[kTileQueries];          // [m - 1]: for m queries
+    SketchFunction sketch_by_count[kTileQueries]; // the same
+    CellFunction cell;
+    ProjectFunction project;
 };
 
 extern const TileKernel kPortable;

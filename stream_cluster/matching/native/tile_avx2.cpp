@@ -3,6 +3,8 @@
 // Codes are within +-127, so a sum of two products is at most 2 * 127 * 127 = 32258: no 16-bit lane saturates.
 #include <immintrin.h>
 
+#define PROJECT_BYTES 32
+#include "project.h"
 #include "tile.h"
 
 namespace stream_cluster {
@@ -119,9 +121,62 @@ Outcome tile_of(const Tile& tile, TileResult& result) {
     return any ? Outcome::kCandidates : Outcome::kNothing;
 }
 
+// Starts a sum of a sketch.
+inline __m256i begin(const SketchTile& tile, int query, int first) {
+    const __m256i errors = _mm256_load_si256(reinterpret_cast<const __m256i*>(tile.errors + first));
+    return _mm256_add_epi32(errors, _mm256_set1_epi32(tile.offset[query]));
+}
+
+// Bit r: sum r is not negative.
+inline uint64_t not_negative(__m256i low, __m256i high) {
+    const int negative = _mm256_movemask_ps(_mm256_castsi256_ps(low)) |
+                         _mm256_movemask_ps(_mm256_castsi256_ps(high)) << 8;
+    return uint64_t(~negative & 0xffff);
+}
+
+// `slice_of` for sketches; adds to `alive`, and is true if any is.
+template <int M>
+bool sketch_slice_of(const SketchTile& tile, uint64_t* alive, int from, int stride, int first) {
+    const __m256i zero = _mm256_setzero_si256();
+    Slice<M> s{begin(tile, from, first), begin(tile, from, first + 8), zero, zero, zero, zero};
+    if constexpr (M > 1) s.a10 = begin(tile, from + 1, first), s.a11 = begin(tile, from + 1, first + 8);
+    if constexpr (M > 2) s.a20 = begin(tile, from + 2, first), s.a21 = begin(tile, from + 2, first + 8);
+    s.groups(tile.rests + 4 * first, tile.rest_queries + from, stride, 1);
+    s.groups(tile.rows + 4 * first, tile.queries + from, stride, tile.groups);
+    uint64_t bits[3] = {not_negative(s.a00, s.a01), 0, 0};
+    if constexpr (M > 1) bits[1] = not_negative(s.a10, s.a11);
+    if constexpr (M > 2) bits[2] = not_negative(s.a20, s.a21);
+    for (int i = 0; i < M; ++i) alive[from + i] |= bits[i] << first;
+    return (bits[0] | bits[1] | bits[2]) != 0;
+}
+
+template <int M>
+bool sketch_of(const SketchTile& tile, uint64_t* alive) {
+    constexpr int kHalf = (M + 1) / 2;
+    for (int i = 0; i < M; ++i) alive[i] = 0;
+    bool any = false;
+    for (int first = 0; first < kBlockRows; first += 16) {
+        any |= sketch_slice_of<kHalf>(tile, alive, 0, M, first);
+        if constexpr (M > 1) any |= sketch_slice_of<M - kHalf>(tile, alive, kHalf, M, first);
+    }
+    return any;
+}
+
+void cell(const Tile& tile, int query, int stride, int first, int32_t* dots) {
+    const __m256i zero = _mm256_setzero_si256();
+    Slice<1> s{zero, zero, zero, zero, zero, zero};
+    s.groups(tile.rows + 4 * first, tile.queries + query, stride, tile.groups);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(dots), s.a00);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(dots + 8), s.a01);
+}
+
 } // namespace
 
-extern const TileKernel kAvx2 = {"avx2",
-                                 {tile_of<1>, tile_of<2>, tile_of<3>, tile_of<4>, tile_of<5>, tile_of<6>}};
+extern const TileKernel kAvx2 = {
+    "avx2",
+    {tile_of<1>, tile_of<2>, tile_of<3>, tile_of<4>, tile_of<5>, tile_of<6>},
+    {sketch_of<1>, sketch_of<2>, sketch_of<3>, sketch_of<4>, sketch_of<5>, sketch_of<6>},
+    cell,
+    project};
 
 } // namespace stream_cluster

@@ -4,6 +4,8 @@
 // accumulators to the stack and back in each step as soon as there is more than one loop in the function.
 #include <immintrin.h>
 
+#define PROJECT_BYTES 64
+#include "project.h"
 #include "tile.h"
 
 namespace stream_cluster {
@@ -123,6 +125,62 @@ namespace {
                    "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", \
                    "xmm27", "xmm28", "xmm29", "xmm30", "xmm31")
 
+// Of sketches: accumulators begin with the errors, in zmm0-3, and the offset of their query.
+#define SET_SKETCH(i, a, b, c, d)                            \
+    LINE("vpbroadcastd 4*" #i "(%[offset]), %%zmm4")         \
+    LINE("vpaddd %%zmm0, %%zmm4, " ZMM(a))                   \
+    LINE("vpaddd %%zmm1, %%zmm4, " ZMM(b))                   \
+    LINE("vpaddd %%zmm2, %%zmm4, " ZMM(c))                   \
+    LINE("vpaddd %%zmm3, %%zmm4, " ZMM(d))
+
+#define MULTIPLY_REST(i, a, b, c, d)                       \
+    LINE("vpbroadcastd 4*" #i "(%[rest_queries]), %%zmm4") \
+    LINE("vpdpbusd %%zmm4, %%zmm0, " ZMM(a))               \
+    LINE("vpdpbusd %%zmm4, %%zmm1, " ZMM(b))               \
+    LINE("vpdpbusd %%zmm4, %%zmm2, " ZMM(c))               \
+    LINE("vpdpbusd %%zmm4, %%zmm3, " ZMM(d))
+
+// zmm7 keeps a sign bit as long as all are negative.
+#define ALL_NEGATIVE(i, a, b, c, d)                              \
+    LINE("vpternlogd $0x80, " ZMM(a) ", " ZMM(b) ", %%zmm7")     \
+    LINE("vpternlogd $0x80, " ZMM(c) ", " ZMM(d) ", %%zmm7")
+
+#define LOAD_ROWS(from)                             \
+    LINE("vmovdqa64 (%[" #from "]), %%zmm0")        \
+    LINE("vmovdqa64 64(%[" #from "]), %%zmm1")      \
+    LINE("vmovdqa64 128(%[" #from "]), %%zmm2")     \
+    LINE("vmovdqa64 192(%[" #from "]), %%zmm3")
+
+#define SKETCH(M)                                                                                \
+    asm volatile(LOAD_ROWS(errors)                                                               \
+                 QUERIES_##M(SET_SKETCH)                                                         \
+                 LOAD_ROWS(rests)                                                                \
+                 QUERIES_##M(MULTIPLY_REST)                                                      \
+                 ".p2align 5\n\t"                                                                \
+                 "1:\n\t"                                                                        \
+                 LOAD_ROWS(rows)                                                                 \
+                 LINE("addq $256, %[rows]")                                                      \
+                 QUERIES_##M(MULTIPLY)                                                           \
+                 LINE("addq $4*" #M ", %[queries]")                                              \
+                 LINE("decl %[count]")                                                           \
+                 LINE("jnz 1b")                                                                  \
+                 LINE("vpternlogd $0xff, %%zmm7, %%zmm7, %%zmm7")                                \
+                 LINE("vpxord %%zmm4, %%zmm4, %%zmm4")                                           \
+                 QUERIES_##M(ALL_NEGATIVE)                                                       \
+                 LINE("vpcmpd $5, %%zmm4, %%zmm7, %%k1") /* not less */                          \
+                 LINE("kortestw %%k1, %%k1")                                                     \
+                 LINE("jz 2f")                                                                   \
+                 LINE("movl $1, %[alive]")                                                       \
+                 QUERIES_##M(STORE)                                                              \
+                 "2:"                                                                            \
+                 : [rows] "+r"(rows), [queries] "+r"(queries), [count] "+r"(count), [alive] "+r"(alive) \
+                 : [errors] "r"(tile.errors), [rests] "r"(tile.rests), [rest_queries] "r"(tile.rest_queries), \
+                   [offset] "r"(tile.unsigned_offset), [dots] "r"(sums)                                   \
+                 : "cc", "memory", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", \
+                   "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", \
+                   "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", \
+                   "xmm27", "xmm28", "xmm29", "xmm30", "xmm31")
+
 #define ADVANCE_ANY(BEGIN, CHECK)                    \
     if constexpr (M == 1) ADVANCE(1, BEGIN, CHECK);  \
     if constexpr (M == 2) ADVANCE(2, BEGIN, CHECK);  \
@@ -225,9 +283,58 @@ Outcome tile_of(const Tile& tile, TileResult& result) {
     return any ? Outcome::kCandidates : Outcome::kNothing;
 }
 
+template <int M>
+bool sketch_of(const SketchTile& tile, uint64_t* alive_rows) {
+    alignas(64) int32_t sums[M * kBlockRows];
+    const uint8_t* rows = tile.rows;
+    const int32_t* queries = tile.queries;
+    uint32_t count = tile.groups;
+    unsigned alive = 0;
+    if constexpr (M == 1) SKETCH(1);
+    if constexpr (M == 2) SKETCH(2);
+    if constexpr (M == 3) SKETCH(3);
+    if constexpr (M == 4) SKETCH(4);
+    if constexpr (M == 5) SKETCH(5);
+    if constexpr (M == 6) SKETCH(6);
+    if (!alive) return false;
+    const __m512i zero = _mm512_setzero_si512();
+    for (int i = 0; i < M; ++i) {
+        uint64_t bits = 0;
+        for (int r = 0; r < kBlockRows; r += 16) {
+            const __m512i sum = _mm512_load_si512(sums + i * kBlockRows + r);
+            bits |= uint64_t(_mm512_cmpge_epi32_mask(sum, zero)) << r;
+        }
+        alive_rows[i] = bits;
+    }
+    return true;
+}
+
+void cell(const Tile& tile, int query, int stride, int first, int32_t* dots) {
+    // Four sums, because one would wait for itself.
+    __m512i a = _mm512_set1_epi32(tile.tail_offset[query]);
+    __m512i b = _mm512_setzero_si512(), c = b, d = b;
+    const uint8_t* rows = tile.rows + 4 * first;
+    const int32_t* words = tile.queries + query;
+    uint32_t left = tile.groups;
+    for (; left >= 4; left -= 4, rows += 4 * kGroupBytes, words += 4 * stride) {
+        a = _mm512_dpbusd_epi32(a, _mm512_load_si512(rows), _mm512_set1_epi32(words[0]));
+        b = _mm512_dpbusd_epi32(b, _mm512_load_si512(rows + kGroupBytes), _mm512_set1_epi32(words[stride]));
+        c = _mm512_dpbusd_epi32(c, _mm512_load_si512(rows + 2 * kGroupBytes), _mm512_set1_epi32(words[2 * stride]));
+        d = _mm512_dpbusd_epi32(d, _mm512_load_si512(rows + 3 * kGroupBytes), _mm512_set1_epi32(words[3 * stride]));
+    }
+    for (; left; --left, rows += kGroupBytes, words += stride) {
+        a = _mm512_dpbusd_epi32(a, _mm512_load_si512(rows), _mm512_set1_epi32(*words));
+    }
+    _mm512_store_si512(dots, _mm512_add_epi32(_mm512_add_epi32(a, b), _mm512_add_epi32(c, d)));
+}
+
 } // namespace
 
 extern const TileKernel kAvx512Vnni = {
-    "avx512vnni", {tile_of<1>, tile_of<2>, tile_of<3>, tile_of<4>, tile_of<5>, tile_of<6>}};
+    "avx512vnni",
+    {tile_of<1>, tile_of<2>, tile_of<3>, tile_of<4>, tile_of<5>, tile_of<6>},
+    {sketch_of<1>, sketch_of<2>, sketch_of<3>, sketch_of<4>, sketch_of<5>, sketch_of<6>},
+    cell,
+    project};
 
 } // namespace stream_cluster

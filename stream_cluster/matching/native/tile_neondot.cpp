@@ -1,6 +1,8 @@
 // NEON dot product (ARMv8.2): six queries by 16 rows in 24 accumulators, four times per block.
 #include <arm_neon.h>
 
+#define PROJECT_BYTES 16
+#include "project.h"
 #include "tile.h"
 
 namespace stream_cluster {
@@ -114,9 +116,78 @@ Outcome tile_of(const Tile& tile, TileResult& result) {
     return any ? Outcome::kCandidates : Outcome::kNothing;
 }
 
+#define START_SKETCH(i)                                                                   \
+    if constexpr (M > i) {                                                               \
+        const int32x4_t offset = vdupq_n_s32(tile.offset[i]);                            \
+        a##i##0 = vaddq_s32(offset, vld1q_s32(tile.errors + first));                     \
+        a##i##1 = vaddq_s32(offset, vld1q_s32(tile.errors + first + 4));                 \
+        a##i##2 = vaddq_s32(offset, vld1q_s32(tile.errors + first + 8));                 \
+        a##i##3 = vaddq_s32(offset, vld1q_s32(tile.errors + first + 12));                \
+    }
+
+// Four bits: which of the four sums are not negative.
+inline unsigned not_negative(int32x4_t sums) {
+    const uint32_t lanes[4] = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(vcgezq_s32(sums), vld1q_u32(lanes)));
+}
+
+#define NOTE_ALIVE(i)                                                                          \
+    if constexpr (M > i) {                                                                     \
+        const uint64_t bits = not_negative(a##i##0) | not_negative(a##i##1) << 4 |             \
+                              not_negative(a##i##2) << 8 | not_negative(a##i##3) << 12;        \
+        any |= bits;                                                                           \
+        alive[i] |= bits << first;                                                             \
+    }
+
+// The 16 rows from `first` on; adds to `alive`, and is true if any is.
+template <int M>
+bool sketch_slice_of(const SketchTile& tile, uint64_t* alive, int first) {
+    const int32x4_t zero = vdupq_n_s32(0);
+    FOR_QUERIES(DECLARE)
+    FOR_QUERIES(START_SKETCH)
+    const uint8_t* rows = tile.rests + 4 * first;
+    const int32_t* queries = tile.rest_queries;
+    GROUPS(1)
+    rows = tile.rows + 4 * first;
+    queries = tile.queries;
+    GROUPS(tile.groups)
+    uint64_t any = 0;
+    FOR_QUERIES(NOTE_ALIVE)
+    return any != 0;
+}
+
+template <int M>
+bool sketch_of(const SketchTile& tile, uint64_t* alive) {
+    for (int i = 0; i < M; ++i) alive[i] = 0;
+    bool any = false;
+    for (int first = 0; first < kBlockRows; first += 16) any |= sketch_slice_of<M>(tile, alive, first);
+    return any;
+}
+
+void cell(const Tile& tile, int query, int stride, int first, int32_t* dots) {
+    int32x4_t a = vdupq_n_s32(0), b = a, c = a, d = a;
+    const uint8_t* rows = tile.rows + 4 * first;
+    const int32_t* words = tile.queries + query;
+    for (uint32_t left = tile.groups; left; --left, rows += kGroupBytes, words += stride) {
+        const int8x16_t q = vreinterpretq_s8_s32(vld1q_dup_s32(words));
+        a = vdotq_s32(a, signed_codes(rows), q);
+        b = vdotq_s32(b, signed_codes(rows + 16), q);
+        c = vdotq_s32(c, signed_codes(rows + 32), q);
+        d = vdotq_s32(d, signed_codes(rows + 48), q);
+    }
+    vst1q_s32(dots, a);
+    vst1q_s32(dots + 4, b);
+    vst1q_s32(dots + 8, c);
+    vst1q_s32(dots + 12, d);
+}
+
 } // namespace
 
 extern const TileKernel kNeonDot = {
-    "neondot", {tile_of<1>, tile_of<2>, tile_of<3>, tile_of<4>, tile_of<5>, tile_of<6>}};
+    "neondot",
+    {tile_of<1>, tile_of<2>, tile_of<3>, tile_of<4>, tile_of<5>, tile_of<6>},
+    {sketch_of<1>, sketch_of<2>, sketch_of<3>, sketch_of<4>, sketch_of<5>, sketch_of<6>},
+    cell,
+    project};
 
 } // namespace stream_cluster

@@ -3,6 +3,8 @@
 // Included by files that define VNNI256_KERNEL and are compiled for AVX-VNNI or for AVX-512 VNNI with VL.
 #include <immintrin.h>
 
+#define PROJECT_BYTES 32
+#include "project.h"
 #include "tile.h"
 
 namespace stream_cluster {
@@ -116,9 +118,80 @@ Outcome tile_of(const Tile& tile, TileResult& result) {
     return any ? Outcome::kCandidates : Outcome::kNothing;
 }
 
+#define START_SKETCH(i)                                                \
+    if constexpr (M > i) {                                            \
+        const __m256i offset = _mm256_set1_epi32(tile.unsigned_offset[i]); \
+        a##i##0 = _mm256_add_epi32(offset, low);                      \
+        a##i##1 = _mm256_add_epi32(offset, high);                     \
+    }
+
+// Bit r: sum r is not negative.
+inline uint64_t not_negative(__m256i low, __m256i high) {
+    const int negative = _mm256_movemask_ps(_mm256_castsi256_ps(low)) |
+                         _mm256_movemask_ps(_mm256_castsi256_ps(high)) << 8;
+    return uint64_t(~negative & 0xffff);
+}
+
+#define NOTE_ALIVE(i)                                               \
+    if constexpr (M > i) {                                          \
+        const uint64_t bits = not_negative(a##i##0, a##i##1);       \
+        any |= bits;                                                \
+        alive[i] |= bits << first;                                  \
+    }
+
+// The 16 rows from `first` on; adds to `alive`, and is true if any is.
+template <int M>
+bool sketch_slice_of(const SketchTile& tile, uint64_t* alive, int first) {
+    FOR_QUERIES(DECLARE)
+    const __m256i low = _mm256_load_si256(reinterpret_cast<const __m256i*>(tile.errors + first));
+    const __m256i high = _mm256_load_si256(reinterpret_cast<const __m256i*>(tile.errors + first + 8));
+    FOR_QUERIES(START_SKETCH)
+    const uint8_t* rows = tile.rests + 4 * first;
+    const int32_t* queries = tile.rest_queries;
+    GROUPS(1)
+    rows = tile.rows + 4 * first;
+    queries = tile.queries;
+    GROUPS(tile.groups)
+    uint64_t any = 0;
+    FOR_QUERIES(NOTE_ALIVE)
+    return any != 0;
+}
+
+template <int M>
+bool sketch_of(const SketchTile& tile, uint64_t* alive) {
+    for (int i = 0; i < M; ++i) alive[i] = 0;
+    bool any = false;
+    for (int first = 0; first < kBlockRows; first += 16) any |= sketch_slice_of<M>(tile, alive, first);
+    return any;
+}
+
+void cell(const Tile& tile, int query, int stride, int first, int32_t* dots) {
+    constexpr int M = 1;
+    const __m256i zero = _mm256_setzero_si256();
+    __m256i sums[4] = {zero, zero, zero, zero}; // more than one pair, because one would wait for itself
+    const uint8_t* rows = tile.rows + 4 * first;
+    const int32_t* words = tile.queries + query;
+    for (uint32_t group = 0; group < tile.groups; ++group, rows += kGroupBytes, words += stride) {
+        __m256i &a00 = sums[group % 2 * 2], &a01 = sums[group % 2 * 2 + 1];
+        const __m256i r0 = _mm256_load_si256(reinterpret_cast<const __m256i*>(rows));
+        const __m256i r1 = _mm256_load_si256(reinterpret_cast<const __m256i*>(rows + 32));
+        const int32_t* queries = words;
+        MULTIPLY(0)
+    }
+    const __m256i offset = _mm256_set1_epi32(tile.tail_offset[query]);
+    for (int half = 0; half < 2; ++half) {
+        const __m256i sum = _mm256_add_epi32(offset, _mm256_add_epi32(sums[half], sums[half + 2]));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(dots + 8 * half), sum);
+    }
+}
+
 } // namespace
 
 extern const TileKernel VNNI256_KERNEL = {
-    VNNI256_NAME, {tile_of<1>, tile_of<2>, tile_of<3>, tile_of<4>, tile_of<5>, tile_of<6>}};
+    VNNI256_NAME,
+    {tile_of<1>, tile_of<2>, tile_of<3>, tile_of<4>, tile_of<5>, tile_of<6>},
+    {sketch_of<1>, sketch_of<2>, sketch_of<3>, sketch_of<4>, sketch_of<5>, sketch_of<6>},
+    cell,
+    project};
 
 } // namespace stream_cluster
