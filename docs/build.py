@@ -157,7 +157,6 @@ def _served(name: str, object_type: ObjectType) -> str:
 def unavailable() -> str:
     """Options of a task that are refused, found by asking for each."""
     wanted: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
-        ("images in the archive", {"save_images": True}, {}),
         ("average linkage", {"linkage": "average"}, {}),
         ("an HTTP call when a task is done", {}, {"callback_url": "https://example.org/"}),
         ("archives with a time to live", {}, {"result_ttl_s": 1}),
