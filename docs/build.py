@@ -19,7 +19,8 @@ import numpy as np
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-from stream_cluster.config import Settings, field_table
+from stream_cluster.config import Settings, field_docs, field_table
+from stream_cluster.config.image_roots import DirectoryRoot, HttpRoot, S3Root
 from stream_cluster.errors import TaskError
 from stream_cluster.matching import CodeStore
 from stream_cluster.matching.hnsw import HnswMatcher
@@ -180,6 +181,22 @@ def unavailable() -> str:
     return "\n".join(lines) or "Nothing of the message contract is refused."
 
 
+def image_roots() -> str:
+    """The fields of each kind of image root."""
+    rows = []
+    for root in (DirectoryRoot, S3Root, HttpRoot):
+        kind = code(root.__struct_config__.tag)
+        for field in field_docs(root):
+            default = (
+                "required"
+                if field.default is msgspec.NODEFAULT
+                else code(None if field.default == "" else field.default)
+            )
+            rows.append([kind, code(field.key), field.expected, default, field.description])
+            kind = ""
+    return table(["kind", "field", "expected", "default", "meaning"], rows)
+
+
 def columns() -> str:
     """Columns that a report may have."""
     return table(
@@ -316,6 +333,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "exit-codes": exit_codes,
     "filters": filters,
     "headlines": headlines,
+    "image-roots": image_roots,
     "metrics": metrics,
     "settings": settings,
     "state-schema": state_schema,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
-from stream_cluster.config.fields import Field, fields
+from stream_cluster.config.fields import Field, fields, fields_of
 from stream_cluster.config.settings import Settings
 
 MASK = "********"
@@ -44,6 +44,15 @@ class FieldReport:
 
 def field_table() -> list[FieldDoc]:
     """Every setting in the order of the structs."""
+    return _docs(fields().values())
+
+
+def field_docs(struct: type[msgspec.Struct]) -> list[FieldDoc]:
+    """The fields of a table that is an item of a list setting; `env` has no meaning there."""
+    return _docs(fields_of(struct))
+
+
+def _docs(of: Iterable[Field]) -> list[FieldDoc]:
     return [
         FieldDoc(
             field.key,
@@ -53,7 +62,7 @@ def field_table() -> list[FieldDoc]:
             field.description,
             field.secret,
         )
-        for field in fields().values()
+        for field in of
     ]
 
 

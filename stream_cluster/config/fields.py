@@ -54,6 +54,11 @@ def sections() -> frozenset[str]:
     )
 
 
+def fields_of(struct: type[msgspec.Struct]) -> list[Field]:
+    """The fields of a struct that is not part of `Settings`, with keys as if it were alone."""
+    return _walk(struct, "")
+
+
 def _walk(struct: type[msgspec.Struct], prefix: str) -> list[Field]:
     found: list[Field] = []
     hints = inspect.type_info(struct)

@@ -20,6 +20,13 @@ Prefix = Annotated[
         "there; ends in a slash. Of several the longest counts; empty takes what no other root takes."
     ),
 ]
+PerAccount = Annotated[
+    bool,
+    Meta(
+        description="Look up references in a folder named by the account of the task, so that no account "
+        "can name an image of another."
+    ),
+]
 AllowPrivate = Annotated[bool, Meta(description="Connect to private, loopback and link-local addresses too.")]
 
 
@@ -29,6 +36,7 @@ class DirectoryRoot(
     """Files below a directory."""
 
     prefix: Prefix = ""
+    per_account: PerAccount = False
     path: Annotated[str, Meta(min_length=1, description="The directory.")]
 
 
@@ -36,6 +44,7 @@ class S3Root(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_
     """Objects of an S3-compatible bucket."""
 
     prefix: Prefix = ""
+    per_account: PerAccount = False
     bucket: Annotated[str, Meta(min_length=1, description="Name of the bucket.")]
     folder: Annotated[str, Meta(description="Keys begin with it and a slash.")] = ""
     region: Annotated[str, Meta(min_length=1, description="Region of the bucket.")] = "us-east-1"
@@ -59,6 +68,7 @@ class HttpRoot(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     """Paths below an http(s) address."""
 
     prefix: Prefix = ""
+    per_account: PerAccount = False
     url: Annotated[str, Meta(min_length=1, description="The address, without query and credentials.")]
     bearer_token_file: Annotated[
         str | None, Meta(description="File that holds a token, sent as `Authorization: Bearer`.")

@@ -210,7 +210,15 @@ def _save_images(
         info.external_attr = 0o640 << 16
         archive.writestr(info, data, zipfile.ZIP_STORED)  # images are compressed already
 
-    return save_images(wanted(), len(selection), write, settings, interrupt=interrupt, progress=progress)
+    return save_images(
+        wanted(),
+        len(selection),
+        write,
+        settings,
+        account_id=selection.space.key.account_id,
+        interrupt=interrupt,
+        progress=progress,
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -60,7 +60,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fetched(settings: ImageSettings, reference: str) -> Image | ImageFault:
     async def fetch() -> Image | ImageFault:
-        fetcher = Fetcher(settings)
+        fetcher = Fetcher(settings, "acme")
         try:
             return await fetcher.fetch(reference)
         finally:

@@ -280,7 +280,10 @@ def test_image_roots_come_from_a_file_the_environment_or_an_override_alike(tmp_p
     loaded = load_with_sources(None, {}, {"images.roots": ROOTS})
     assert loaded.settings.images.roots == expected
     row = next(row for row in describe(loaded.settings, loaded.sources) if row.key == "images.roots")
-    assert (row.value[0], row.default) == ({"kind": "directory", "prefix": "", "path": "/photos"}, [])
+    assert (row.value[0], row.default) == (
+        {"kind": "directory", "prefix": "", "per_account": False, "path": "/photos"},
+        [],
+    )
 
 
 @pytest.mark.parametrize(
@@ -344,4 +347,6 @@ def test_an_empty_secret_of_an_image_root_is_an_error(tmp_path):
     ],
 )
 def test_a_root_of_the_command_line_is_a_directory_or_a_prefix_and_a_directory(given, prefix, path):
-    assert directory_roots([given]) == [{"kind": "directory", "prefix": prefix, "path": path}]
+    assert directory_roots([given]) == [
+        {"kind": "directory", "prefix": prefix, "per_account": False, "path": path}
+    ]

@@ -55,7 +55,7 @@ async def fetch(endpoint, secret_file, reference, *, folder="", bucket="photos",
         secret_access_key_file=secret_file,
         allow_private=limits.pop("allow_private", True),
     )
-    fetcher = Fetcher(ImageSettings(roots=(root,), **limits))
+    fetcher = Fetcher(ImageSettings(roots=(root,), **limits), "acme")
     try:
         result = await fetcher.fetch(reference)
     finally:

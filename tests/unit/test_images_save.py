@@ -19,7 +19,7 @@ from tests.support.images import later, picture, serving
 PICTURE = picture()
 
 
-def save(wanted, *roots, interrupt=None, progress=no_progress, **limits):
+def save(wanted, *roots, account_id="acme", interrupt=None, progress=no_progress, **limits):
     """(entries written as [(name, bytes)], counts that are not 0); all counts must reconcile."""
     wanted = list(wanted)
     written = []
@@ -28,6 +28,7 @@ def save(wanted, *roots, interrupt=None, progress=no_progress, **limits):
         len(wanted),
         lambda name, data: written.append((name, data)),
         ImageSettings(roots=roots, **limits),
+        account_id=account_id,
         interrupt=interrupt or Interrupt(),
         progress=progress,
     )
@@ -222,6 +223,32 @@ def test_an_entry_that_cannot_be_written_ends_the_work(folder):
             20,
             full,
             ImageSettings(roots=(DirectoryRoot(path=str(folder)),)),
+            account_id="acme",
             interrupt=Interrupt(),
             progress=no_progress,
         )
+
+
+@pytest.mark.parametrize("kind", ["directory", "http"])
+def test_a_root_with_a_folder_for_each_account_shows_none_the_images_of_another(tmp_path, kind):
+    for account in ("acme", "other"):
+        (tmp_path / account).mkdir()
+        (tmp_path / account / "0.jpg").write_bytes(picture(colour=len(account)))
+    references = ["0.jpg", "../other/0.jpg", "other/0.jpg", "%2e%2e/other/0.jpg"]
+    wanted = [Wanted(0, f"e{number}", reference) for number, reference in enumerate(references)]
+
+    def answer(ask):
+        path = tmp_path / ask.path[1:]
+        ask.send(path.read_bytes()) if path.is_file() else ask.send(b"", 404)
+
+    with serving(answer) as server:
+        root = (
+            DirectoryRoot(path=str(tmp_path), per_account=True)
+            if kind == "directory"
+            else HttpRoot(url=server.url, allow_private=True, per_account=True)
+        )
+        for account in ("acme", "other"):
+            written, counts = save(wanted, root, account_id=account)
+            assert written == [("images/0/e0.jpg", picture(colour=len(account)))]
+            assert counts == {"wanted": 4, "saved": 1, "refused": 2, "missing": 1}
+        assert save(wanted[:1], root, account_id="ac%2fme") == ([], {"wanted": 1, "refused": 1})

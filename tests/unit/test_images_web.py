@@ -20,7 +20,7 @@ PICTURE = picture()
 async def fetch(url, reference="a.jpg", *, allow_private=True, token_file=None, **limits):
     """The bytes of an image, or the reason why there is none."""
     root = HttpRoot(url=url, allow_private=allow_private, bearer_token_file=token_file)
-    fetcher = Fetcher(ImageSettings(roots=(root,), **limits))
+    fetcher = Fetcher(ImageSettings(roots=(root,), **limits), "acme")
     try:
         result = await fetcher.fetch(reference)
     finally:
@@ -209,7 +209,7 @@ async def test_a_reference_that_leads_elsewhere_is_never_sent(reference):
 
 async def test_cookies_are_not_kept():
     with serving(lambda ask: ask.send(PICTURE, Set_Cookie="a=b; Path=/")) as server:
-        fetcher = Fetcher(ImageSettings(roots=(HttpRoot(url=server.url, allow_private=True),)))
+        fetcher = Fetcher(ImageSettings(roots=(HttpRoot(url=server.url, allow_private=True),)), "acme")
         await fetcher.fetch("a.jpg")
         await fetcher.fetch("b.jpg")
         await fetcher.close()

@@ -46,7 +46,7 @@ class BucketReader:
         key = "/".join([*self._folder, *parts])
         try:
             url = await obstore.sign_async(self._store, "GET", key, _VALID_FOR)
-        except BaseError:  # no credentials, or a key that S3 cannot have
+        except (BaseError, OSError, ValueError):  # no credentials, or a key that S3 cannot have
             raise NoImage(ImageFault.UNREACHABLE) from None
         return await self._client.get(url)
 

@@ -43,8 +43,10 @@ class Reader(Protocol):
 class Fetcher:
     """Fetches images from the configured roots. Use from one event loop; close it there."""
 
-    def __init__(self, settings: ImageSettings) -> None:
+    def __init__(self, settings: ImageSettings, account_id: str) -> None:
+        """`account_id`: the account whose images they are."""
         self._settings = settings
+        self._account_id = account_id
         self._readers: dict[str, Reader | None] = {}
 
     async def fetch(self, reference: str) -> Image | ImageFault:
@@ -54,7 +56,7 @@ class Fetcher:
                 # First the whole, so that no prefix hides what the rest would mean alone.
                 parts_of(reference)
                 root, rest = choose_root(self._settings.roots, reference)
-                parts = parts_of(rest)
+                parts = parts_of(f"{self._account_id}/{rest}" if root.per_account else rest)
                 reader = self._reader(root)
                 if reader is None:
                     return ImageFault.UNREACHABLE

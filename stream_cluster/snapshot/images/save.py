@@ -44,6 +44,7 @@ def save_images(
     write: Callable[[str, bytes], None],
     settings: ImageSettings,
     *,
+    account_id: str,
     interrupt: Interrupt,
     progress: Progress,
 ) -> dict[str, int]:
@@ -59,12 +60,13 @@ def save_images(
         OSError: of `write`.
     """
     saving = _Saving(total, write, settings, interrupt, progress)
+    fetcher = Fetcher(settings, account_id)
     # A loop of its own instead of `asyncio.run`, which at its end would wait for threads that a dead file
     # system or name server holds.
     loop = asyncio.new_event_loop()
     loop.set_default_executor(ThreadPoolExecutor(settings.concurrency, "images"))
     try:
-        loop.run_until_complete(saving.run(wanted))
+        loop.run_until_complete(saving.run(wanted, fetcher))
     finally:
         loop.close()
     return saving.counts()
@@ -98,9 +100,8 @@ class _Saving:
         faults = {fault.value: self._faults[fault] for fault in ImageFault}
         return {"wanted": self._total, "saved": self._saved, **faults}
 
-    async def run(self, wanted: Iterable[Wanted]) -> None:
-        """Save everything, or raise what ended it."""
-        fetcher = Fetcher(self._settings)
+    async def run(self, wanted: Iterable[Wanted], fetcher: Fetcher) -> None:
+        """Save everything, or raise what ended it. Closes the fetcher."""
         window: deque[tuple[Wanted, asyncio.Task[Image | ImageFault]]] = deque()
         try:
             for number, one in enumerate(wanted):
