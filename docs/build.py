@@ -19,7 +19,8 @@ import numpy as np
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-from stream_cluster.config import Settings, field_table
+from stream_cluster.config import Settings, field_docs, field_table
+from stream_cluster.config.image_roots import DirectoryRoot, HttpRoot, S3Root
 from stream_cluster.errors import TaskError
 from stream_cluster.matching import CodeStore
 from stream_cluster.matching.hnsw import HnswMatcher
@@ -162,7 +163,6 @@ def _served(name: str, object_type: ObjectType) -> str:
 def unavailable() -> str:
     """Options of a task that are refused, found by asking for each."""
     wanted: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
-        ("images in the archive", {"save_images": True}, {}),
         ("average linkage", {"linkage": "average"}, {}),
         ("an HTTP call when a task is done", {}, {"callback_url": "https://example.org/"}),
         ("archives with a time to live", {}, {"result_ttl_s": 1}),
@@ -184,6 +184,22 @@ def unavailable() -> str:
         where = "[docs/messages.md](docs/messages.md#filters)"
         lines.append(f"- {missing} of {len(names)} filters, for events, faces or both; {where} lists them")
     return "\n".join(lines) or "Nothing of the message contract is refused."
+
+
+def image_roots() -> str:
+    """The fields of each kind of image root."""
+    rows = []
+    for root in (DirectoryRoot, S3Root, HttpRoot):
+        kind = code(root.__struct_config__.tag)
+        for field in field_docs(root):
+            default = (
+                "required"
+                if field.default is msgspec.NODEFAULT
+                else code(None if field.default == "" else field.default)
+            )
+            rows.append([kind, code(field.key), field.expected, default, field.description])
+            kind = ""
+    return table(["kind", "field", "expected", "default", "meaning"], rows)
 
 
 def columns() -> str:
@@ -322,6 +338,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "exit-codes": exit_codes,
     "filters": filters,
     "headlines": headlines,
+    "image-roots": image_roots,
     "metrics": metrics,
     "settings": settings,
     "state-schema": state_schema,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,8 @@ EPILOG = f"""\
 
 stream-cluster cluster events.jsonl.gz --descriptor-type face --threshold 0.52 --output faces.zip
 
+stream-cluster cluster events.jsonl.gz --output faces.zip --save-images --image-root photos
+
 zcat *.gz | stream-cluster cluster - --threshold 0.6 --columns create_time,source --output out.zip --json
 
 stream-cluster cluster vectors.npz --threshold 0.6 --output out.zip
@@ -30,12 +33,14 @@ An .npz holds `ids`, strings of shape (n,), and `descriptors`, float32 (n, dim).
 {EXIT_CODES_HELP}"""
 
 _TASK_ID = "cluster"
+_TOTALS = {"wanted", "saved"}
 _GROUPS = {
     "read": ("reading", ""),
     "select": ("clustering", "selecting"),
     "match": ("clustering", "matching"),
     "clusters": ("clustering", "writing clusters"),
     "report": ("clustering", "writing the report"),
+    "images": ("clustering", "saving images"),
 }
 
 
@@ -64,10 +69,11 @@ def cluster(
     linkage: options.LinkageOption = "components",
     save_images: options.SaveImagesOption = False,
     image_root: Annotated[
-        Path | None,
+        list[str] | None,
         typer.Option(
             "--image-root",
-            help="Folder that images are relative to; with --save-images.",
+            help="Folder that images are relative to, or `PREFIX/=DIR` for those that begin with PREFIX/; "
+            "may be repeated. Replaces images.roots of the settings.",
             metavar="DIR",
             rich_help_panel="The result",
         ),
@@ -85,7 +91,7 @@ def cluster(
     from stream_cluster.offline.run import cluster_files
     from stream_cluster.offline.sources import find_sources
 
-    if image_root is not None and not save_images:
+    if image_root and not save_images:
         raise InputError("--image-root has no effect without --save-images")
     selection = options.Selection(
         descriptor_type,
@@ -100,7 +106,7 @@ def cluster(
     )
     # The account is not known yet; any legal one lets the rest be checked before the files are read.
     task = options.make_task(selection, task_id or _TASK_ID, _TASK_ID if account is None else account)
-    settings = options.settings_of(config)
+    settings = options.settings_of(config, images__roots=_image_roots(image_root))
     sources = find_sources(files)
     with stoppable() as interrupt, progress_display(_GROUPS) as progress:
         result = cluster_files(
@@ -114,6 +120,19 @@ def cluster(
             progress=progress,
         )
     _show(result, as_json=as_json)
+
+
+def _image_roots(given: list[str] | None) -> list[dict[str, Any]] | None:
+    """The setting `images.roots` as the options have it; None without an option. Raises ConfigError."""
+    from stream_cluster.config.image_roots import directory_roots
+
+    if not given:
+        return None
+    roots = directory_roots(given)
+    for root in roots:
+        if not Path(root["path"]).is_dir():
+            raise InputError(f"--image-root {root['path']}: found no directory there")
+    return roots
 
 
 def _show(result: OfflineResult, *, as_json: bool) -> None:
@@ -138,10 +157,17 @@ def _show(result: OfflineResult, *, as_json: bool) -> None:
         "rejected records": rejected,
         "time": ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.timings_s.items()),
     }
+    if (images := result.counts.get("images")) is not None:
+        facts["images"] = _image_facts(images)
     if load.of_other_accounts:
         facts["of other accounts"] = load.of_other_accounts
     print_facts(facts)
     typer.echo(str(result.snapshot.archive.path.resolve()))
+
+
+def _image_facts(images: Mapping[str, int]) -> str:
+    lacking = [f"{reason} {count:,}" for reason, count in images.items() if reason not in _TOTALS and count]
+    return f"{images['saved']:,} of {images['wanted']:,}" + "".join(f", {text}" for text in lacking)
 
 
 def _as_dict(result: OfflineResult) -> dict[str, Any]:

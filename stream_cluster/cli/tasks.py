@@ -61,6 +61,7 @@ _STAGES = {
     "match": ("task", "matching"),
     "clusters": ("task", "writing clusters"),
     "report": ("task", "writing the report"),
+    "images": ("task", "saving images"),
 }
 
 Account = Annotated[str, typer.Option("--account", help="Account of the task.", metavar="ID")]

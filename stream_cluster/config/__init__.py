@@ -3,16 +3,18 @@
 and described for people from the same source (describe.py).
 """
 
-from stream_cluster.config.describe import FieldDoc, FieldReport, describe, field_table
+from stream_cluster.config.describe import FieldDoc, FieldReport, describe, field_docs, field_table
 from stream_cluster.config.load import LoadedSettings, load_settings, load_with_sources
-from stream_cluster.config.settings import Settings
+from stream_cluster.config.settings import ImageSettings, Settings
 
 __all__ = [
     "FieldDoc",
     "FieldReport",
+    "ImageSettings",
     "LoadedSettings",
     "Settings",
     "describe",
+    "field_docs",
     "field_table",
     "load_settings",
     "load_with_sources",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from stream_cluster.config.fields import fields
+from stream_cluster.config.image_roots import HttpRoot, ImageRoot, S3Root
 from stream_cluster.config.settings import KafkaSettings, Settings
 from stream_cluster.errors import ConfigError
 
@@ -14,7 +15,7 @@ def check(settings: Settings, sources: Mapping[str, str]) -> None:
     """Raise one ConfigError that lists every contradiction and where its settings were given."""
     problems = [
         f"{_where(keys, sources)}: {problem}"
-        for part in (_topics, _servers, _sasl, _tls, _timing, _engine)
+        for part in (_topics, _servers, _sasl, _tls, _timing, _engine, _images)
         for keys, problem in part(settings)
     ]
     if problems:
@@ -112,3 +113,37 @@ def _engine(settings: Settings) -> Iterator[Problem]:
         # hnswlib would raise it silently.
         found = f"found {matching.hnsw_ef_construction}, expected at least hnsw_m = {matching.hnsw_m}"
         yield ("matching.hnsw_ef_construction", "matching.hnsw_m"), found
+
+
+def _images(settings: Settings) -> Iterator[Problem]:
+    seen = set()
+    for root in settings.images.roots:
+        problems = list(_root_problems(root))
+        if root.prefix in seen:
+            problems.append("found the prefix of another root, expected one root for each")
+        seen.add(root.prefix)
+        for problem in problems:
+            yield ("images.roots",), f"root {root.prefix!r}: {problem}"
+
+
+def _root_problems(root: ImageRoot) -> Iterator[str]:
+    names = root.prefix.split("/")
+    if root.prefix and (names.pop() or any(name.strip(" .") == "" for name in names)):
+        yield f"prefix: found {root.prefix!r}, expected names that each end in a slash"
+    if isinstance(root, HttpRoot) and not _is_base_address(root.url):
+        yield "url: expected an http(s) address without user, password, query and fragment"
+    if isinstance(root, S3Root):
+        if root.endpoint is not None and not _is_base_address(root.endpoint):
+            yield "endpoint: expected an http(s) address without user, password, query and fragment"
+        if (root.access_key_id is None) != (root.secret_access_key_file is None):
+            yield "found one of access_key_id and secret_access_key_file, expected both or none"
+
+
+def _is_base_address(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        _ = url.port  # raises when it is none
+    except ValueError:
+        return False
+    plain = text.isprintable() and text.isascii() and not {" ", "?", "#", "@"}.intersection(text)
+    return url.scheme in {"http", "https"} and bool(url.hostname) and plain

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from stream_cluster.config.fields import fields
+import msgspec
+
+from stream_cluster.config.fields import Field, fields, fields_of
 from stream_cluster.config.settings import Settings
 
 MASK = "********"
@@ -42,9 +44,25 @@ class FieldReport:
 
 def field_table() -> list[FieldDoc]:
     """Every setting in the order of the structs."""
+    return _docs(fields().values())
+
+
+def field_docs(struct: type[msgspec.Struct]) -> list[FieldDoc]:
+    """The fields of a table that is an item of a list setting; `env` has no meaning there."""
+    return _docs(fields_of(struct))
+
+
+def _docs(of: Iterable[Field]) -> list[FieldDoc]:
     return [
-        FieldDoc(field.key, field.env, field.expected, field.default, field.description, field.secret)
-        for field in fields().values()
+        FieldDoc(
+            field.key,
+            field.env,
+            field.expected,
+            _plain(field, field.default),
+            field.description,
+            field.secret,
+        )
+        for field in of
     ]
 
 
@@ -59,8 +77,12 @@ def describe(settings: Settings, sources: Mapping[str, str] = _NONE) -> list[Fie
         for name in field.key.split("."):
             value = getattr(value, name)
         fallback = DEFAULT_SOURCE if value == field.default else "given"
-        shown = MASK if field.secret and value is not None else value
-        reports.append(
-            FieldReport(field.key, shown, field.default, sources.get(field.key, fallback), field.description)
-        )
+        shown = MASK if field.secret and value is not None else _plain(field, value)
+        source = sources.get(field.key, fallback)
+        reports.append(FieldReport(field.key, shown, _plain(field, field.default), source, field.description))
     return reports
+
+
+def _plain(field: Field, value: Any) -> Any:
+    """The value as a settings file would have it."""
+    return [msgspec.to_builtins(item) for item in value] if field.is_list else value

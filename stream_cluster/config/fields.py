@@ -29,6 +29,7 @@ class Field:
     """The type and range in words."""
     secret: bool
     is_text: bool
+    is_list: bool
     optional: bool
 
     @property
@@ -51,6 +52,11 @@ def sections() -> frozenset[str]:
         for parts in (key.split(".") for key in fields())
         for depth in range(1, len(parts))
     )
+
+
+def fields_of(struct: type[msgspec.Struct]) -> list[Field]:
+    """The fields of a struct that is not part of `Settings`, with keys as if it were alone."""
+    return _walk(struct, "")
 
 
 def _walk(struct: type[msgspec.Struct], prefix: str) -> list[Field]:
@@ -84,6 +90,7 @@ def _field(key: str, declared: Any, default: Any, info: inspect.Type) -> Field:
         expected=" or ".join(words),
         secret=bool(extra.get("secret")),
         is_text=any(isinstance(part, inspect.StrType | inspect.LiteralType) for part in parts),
+        is_list=isinstance(info, inspect.VarTupleType),
         optional=optional,
     )
 
@@ -94,12 +101,12 @@ def _words(info: inspect.Type) -> str:
             return "one of " + ", ".join(str(value) for value in info.values)
         case inspect.BoolType():
             return "true or false"
-        case inspect.IntType():
-            return "integer" + _range(info)
-        case inspect.FloatType():
-            return "number" + _range(info)
+        case inspect.IntType() | inspect.FloatType():
+            return ("integer" if isinstance(info, inspect.IntType) else "number") + _range(info)
         case inspect.StrType(pattern=pattern) if pattern is not None:
             return f"text matching {pattern}"
+        case inspect.VarTupleType():
+            return "list of tables"
         case inspect.StrType():
             return "text that is not empty" if info.min_length else "text"
         case _:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from stream_cluster.config.image_roots import ImageRoot, secret_files
 from stream_cluster.errors import ConfigError
 
 SECRET_FILES: Mapping[str, str] = {
@@ -34,6 +35,12 @@ def read_secret_files(values: dict[str, object], sources: dict[str, str]) -> Non
             raise ConfigError(f"{sources[file_key]}: found an empty file {path}, expected a secret")
         values[secret_key] = secret
         sources[secret_key] = f"{sources[file_key]} ({path})"
+    roots: tuple[ImageRoot, ...] = values.get("images.roots", ())  # type: ignore[assignment]
+    for root in roots:
+        for name, path in secret_files(root).items():
+            where = f"{sources['images.roots']}: root {root.prefix!r}: {name}"
+            if not _read(path, where).strip():
+                raise ConfigError(f"{where}: found an empty file {path}, expected a secret")
     for file_key in READ_BY_TLS:
         path = values.get(file_key)
         if path is not None:

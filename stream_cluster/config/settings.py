@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from stream_cluster.config.image_roots import ImageRoot
+
 TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 SECRET = {"secret": True}
 MIB = 1024 * 1024
@@ -212,6 +214,40 @@ class ResultSettings(_Section, frozen=True, kw_only=True):
     )
 
 
+class ImageSettings(_Section, frozen=True, kw_only=True):
+    """Where the images of `save_images` are, and how much of them is read."""
+
+    roots: Annotated[
+        tuple[ImageRoot, ...],
+        Meta(description="Places that references are looked up in; docs/images.md describes the tables."),
+    ] = ()
+    image_max_bytes: Annotated[
+        int, Meta(ge=1, le=2**30, description="A larger image is left out as too_large.")
+    ] = 8 * MIB
+    image_timeout_s: Annotated[
+        float, Meta(gt=0, le=3_600, description="An image that takes longer is left out as timeout.")
+    ] = 10.0
+    total_max_bytes: Annotated[
+        int, Meta(ge=1, description="Most bytes of images in an archive; over_total_limit counts the rest.")
+    ] = 4096 * MIB
+    total_timeout_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=31_536_000,
+            description="How long a task saves images; over_total_limit counts the rest.",
+        ),
+    ] = 1800.0
+    concurrency: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1024,
+            description="Images that a task reads at the same time, and most that it has in memory.",
+        ),
+    ] = 16
+
+
 class HttpSettings(_Section, frozen=True, kw_only=True):
     """Health and metrics."""
 
@@ -246,5 +282,6 @@ class Settings(_Section, frozen=True, kw_only=True):
     state: StateSettings = StateSettings()
     tasks: TaskSettings = TaskSettings()
     results: ResultSettings = ResultSettings()
+    images: ImageSettings = ImageSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()

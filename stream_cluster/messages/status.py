@@ -57,7 +57,8 @@ class TaskStatus(Struct, frozen=True, kw_only=True):
     as_of: AsOf | None = None
     duration_s: Annotated[float, Meta(ge=0)] | None = None
     stage: Annotated[
-        str | None, Meta(description="What a task in progress does: wait, select, match, clusters, report.")
+        str | None,
+        Meta(description="What a task in progress does: wait, select, match, clusters, report, images."),
     ] = None
     timings_s: Annotated[
         dict[str, float] | None, Meta(description="Seconds spent by stage, of a task that is done.")

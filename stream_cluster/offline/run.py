@@ -36,7 +36,7 @@ class OfflineResult:
     account_id: str
     snapshot: SnapshotResult
     load: LoadReport
-    counts: Mapping[str, int]
+    counts: Mapping[str, Any]
     """`counts` of the manifest."""
     timings_s: Mapping[str, float]
     """Seconds by stage: read, select, cluster, write."""
@@ -188,7 +188,7 @@ def _check_output(output: Path) -> None:
         raise InputError(f"{output}: cannot be written: {error.strerror or error}") from error
 
 
-def _counts(archive: Path) -> dict[str, int]:
+def _counts(archive: Path) -> dict[str, Any]:
     with zipfile.ZipFile(archive) as members:
         manifest: dict[str, Any] = msgspec.json.decode(members.read("manifest.json"))
     return dict(manifest["counts"])

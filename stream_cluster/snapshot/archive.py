@@ -1,8 +1,8 @@
-"""The result archive: a zip with manifest.json, clusters.jsonl and report.csv.
+"""The result archive: a zip with clusters.jsonl, report.csv, images/ if asked for, and manifest.json.
 
 Written in one pass to a temporary name, synced, then renamed, so a reader sees all of it or nothing. The
 same snapshot and the same request give the same bytes: entries carry a fixed time, and nothing in them
-depends on when or how fast they were made.
+depends on when or how fast they were made. The manifest comes last, for it counts the images.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from typing import Any, BinaryIO
 import msgspec
 import numpy as np
 
+from stream_cluster.config import ImageSettings
 from stream_cluster.errors import StateError
 from stream_cluster.model import Interrupt, Progress
 from stream_cluster.snapshot.clusters import Clusters
-from stream_cluster.snapshot.columns import Column, csv_value
+from stream_cluster.snapshot.columns import IMAGE, Column, csv_value
 from stream_cluster.snapshot.selection import Selection
 from stream_cluster.state.schema import object_key
 from stream_cluster.state.view import PartitionView
@@ -56,6 +57,9 @@ class ArchiveContent:
     id_column: str
     """Name of the report's second column."""
     manifest: Mapping[str, Any]
+    """The counts of images are added to it."""
+    images: ImageSettings | None
+    """Where images come from; None leaves them out."""
 
 
 def write_archive(
@@ -88,13 +92,17 @@ def write_archive(
 
 def _write_zip(file: BinaryIO, content: ArchiveContent, interrupt: Interrupt, progress: Progress) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESS_LEVEL) as archive:
-        with _entry(archive, "manifest.json") as write:
-            write(msgspec.json.format(msgspec.json.encode(content.manifest), indent=2) + b"\n")
         with _entry(archive, "clusters.jsonl") as write:
             _write_jsonl(write, content.selection, content.clusters, interrupt, progress)
         with _entry(archive, "report.csv") as write:
             for block in _report(content, interrupt, progress):
                 write(block)
+        manifest = {**content.manifest}
+        if content.images is not None:
+            images = _save_images(archive, content, content.images, interrupt, progress)
+            manifest["counts"] = {**manifest["counts"], "images": images}
+        with _entry(archive, "manifest.json") as write:
+            write(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
 
 
 @contextmanager
@@ -174,6 +182,43 @@ def _values(
     return [
         [column.render(value) for value in values] for column, values in zip(columns, by_column, strict=True)
     ]
+
+
+def _save_images(
+    archive: zipfile.ZipFile,
+    content: ArchiveContent,
+    settings: ImageSettings,
+    interrupt: Interrupt,
+    progress: Progress,
+) -> dict[str, int]:
+    """Entries below images/; returns their counts."""
+    # Only a task with images pays for the clients that it may need.
+    from stream_cluster.snapshot.images.save import Wanted, save_images  # noqa: PLC0415
+
+    selection, clusters = content.selection, content.clusters
+
+    def wanted() -> Iterator[Wanted]:
+        for begin in range(0, len(selection), _BLOCK):
+            positions = clusters.order[begin : begin + _BLOCK]
+            numbers = clusters.numbers[positions].tolist()
+            ids = [selection.ids[position] for position in positions.tolist()]
+            (references,) = _values(content.view, selection, positions, [IMAGE])
+            yield from map(Wanted, numbers, ids, references)
+
+    def write(name: str, data: bytes) -> None:
+        info = zipfile.ZipInfo(name, _EPOCH)
+        info.external_attr = 0o640 << 16
+        archive.writestr(info, data, zipfile.ZIP_STORED)  # images are compressed already
+
+    return save_images(
+        wanted(),
+        len(selection),
+        write,
+        settings,
+        account_id=selection.space.key.account_id,
+        interrupt=interrupt,
+        progress=progress,
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -33,6 +33,10 @@ class Column:
     render: Callable[[Any], Any] = csv_value
 
 
+# Not a column of the report: the reference to an object's image. The object of a face space has the image of
+# its descriptor, or else the avatar of the face.
+IMAGE = Column("image", "coalesce(objects.image, objects.avatar)", lambda reference: reference)
+
 # Columns whose source is not the column of `objects` with the same name.
 _SPECIAL = {
     "create_time": Column("create_time", "objects.create_time_us", _time),

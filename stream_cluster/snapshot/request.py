@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from stream_cluster.config import Settings
+from stream_cluster.config import ImageSettings, Settings
 from stream_cluster.errors import TaskError
 from stream_cluster.messages import TaskRequest
 from stream_cluster.model import DescriptorType, ObjectType, SpaceKey
@@ -35,6 +35,8 @@ class ClusteringRequest:
     """The default of `create_time__lt`: objects dated after the task was read do not belong to it. None: no
     default."""
     columns: list[Column]
+    images: ImageSettings | None
+    """Where images come from; None when none are asked for."""
     content: Mapping[str, Any]
     """The request's `content` as it was given, for the manifest."""
 
@@ -53,11 +55,10 @@ def resolve_request(task: TaskRequest, settings: Settings, read_time_us: int) ->
     """Fill in the defaults of a task read at `read_time_us`.
 
     Raises:
-        TaskError: `bad_request` for what this release does not do.
+        TaskError: `bad_request` for what this release does not do, or images without an image root.
     """
     content = task.content
     unavailable = {
-        "content.save_images": content.save_images,
         "content.linkage = average": content.linkage != "components",
         "callback_url": task.callback_url is not None,
         "result_ttl_s": task.result_ttl_s is not None,
@@ -65,6 +66,8 @@ def resolve_request(task: TaskRequest, settings: Settings, read_time_us: int) ->
     for name, wanted in unavailable.items():
         if wanted:
             raise TaskError("bad_request", f"{name} is not available yet")
+    if content.save_images and not settings.images.roots:
+        raise TaskError("bad_request", "content.save_images: no image root is configured (images.roots)")
     threshold = content.threshold
     if threshold is None:
         threshold = getattr(settings.matching.default_threshold, content.descriptor_type)
@@ -80,6 +83,7 @@ def resolve_request(task: TaskRequest, settings: Settings, read_time_us: int) ->
         conditions=compile_filters(content.filters, content.object_type, read_time_us),
         read_time_us=read_time_us,
         columns=resolve_columns(content.object_type, content.report.columns or []),
+        images=settings.images if content.save_images else None,
         content=msgspec.to_builtins(content),
     )
 

@@ -22,6 +22,13 @@ ARCHIVE_FORMAT = 1
 
 # Share of the whole that each stage takes, about: (stage, begin, end).
 _STAGES = {"select": (0.0, 0.1), "match": (0.1, 0.6), "clusters": (0.6, 0.8), "report": (0.8, 1.0)}
+_STAGES_WITH_IMAGES = {
+    "select": (0.0, 0.05),
+    "match": (0.05, 0.3),
+    "clusters": (0.3, 0.35),
+    "report": (0.35, 0.4),
+    "images": (0.4, 1.0),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +65,10 @@ def run_snapshot(
         StateError: the state cannot be read, or the archive cannot be written.
     """
 
+    stages = _STAGES if request.images is None else _STAGES_WITH_IMAGES
+
     def overall(stage: str, share: float) -> None:
-        begin, end = _STAGES[stage]
+        begin, end = stages[stage]
         progress(stage, begin + (end - begin) * share)
 
     timings_s: dict[str, float] = {}
@@ -85,6 +94,7 @@ def run_snapshot(
         columns=request.columns,
         id_column=request.id_column,
         manifest=_manifest(request, selection, method, as_of, counts),
+        images=request.images,
     )
     archive = write_archive(target, content, interrupt=interrupt, progress=overall)
     lap("write")
@@ -201,6 +211,7 @@ def _manifest(
             "threshold_cosine": request.threshold_cosine,
             "linkage": "components",
             "use_track_info": request.use_track_info,
+            "save_images": request.images is not None,
             "columns": [column.name for column in request.columns],
         },
         "method": method,

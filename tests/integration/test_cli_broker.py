@@ -196,7 +196,7 @@ async def test_a_task_that_fails_is_code_1_with_its_error(broker, tmp_path):
     assert (ended.code, ended.stdout) == (1, "")
     assert ended.stderr.startswith("error: empty_selection: ")
     assert refused.code == 1
-    assert "content.save_images is not available yet" in refused.stderr
+    assert "content.save_images: no image root is configured" in refused.stderr
 
 
 async def test_a_waiting_task_is_cancelled_and_both_sides_hear_of_it(broker, tmp_path):

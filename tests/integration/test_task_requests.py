@@ -59,7 +59,6 @@ def _later(task: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 
 NOT_AVAILABLE = {
-    "save_images": clustering("", save_images=True),
     "linkage": clustering("", linkage="average"),
     "callback_url": _later(clustering(""), callback_url="https://example.com/done"),
     "result_ttl_s": _later(clustering(""), result_ttl_s=3600),
@@ -92,6 +91,7 @@ async def test_what_is_not_available_yet_is_refused_by_name(stage: Stage, name: 
 
 
 WRONG = {
+    "images without a root": (clustering("", save_images=True), "bad_request", "no image root"),
     "unknown filter": (clustering("", filters={"sourcess": ["cam1"]}), "unknown_field", "sources"),
     "unknown column": (clustering("", report={"columns": ["sauce"]}), "unknown_field", "source"),
     "filter of faces": (clustering("", filters={"list_id": ["x"]}), "unknown_field", "list_id"),

@@ -49,12 +49,14 @@ def read_archive(path: Path, status: Mapping[str, Any]) -> Archive:
     assert status["archive"]["sha256"] == hashlib.sha256(data).hexdigest()
     with zipfile.ZipFile(io.BytesIO(data)) as entries:
         assert entries.testzip() is None
+        names = entries.namelist()
         manifest = json.loads(entries.read("manifest.json"))
         clusters = [json.loads(line) for line in entries.read("clusters.jsonl").splitlines()]
         report = list(csv.DictReader(io.StringIO(entries.read("report.csv").decode(), newline="")))
     archive = Archive(path, manifest, clusters, report)
     _check_clusters(archive)
     _check_counts(archive, status)
+    _check_images(archive, names)
     return archive
 
 
@@ -85,6 +87,20 @@ def _check_counts(archive: Archive, status: Mapping[str, Any]) -> None:
         status["task_id"],
         status["account_id"],
     )
+
+
+def _check_images(archive: Archive, names: Sequence[str]) -> None:
+    """Counts of images reconcile, and each lies in the folder of its cluster."""
+    saved = [name for name in names if name not in {"manifest.json", "clusters.jsonl", "report.csv"}]
+    counts = archive.manifest["counts"]
+    images = counts.get("images", {"wanted": counts["selected"], "saved": 0, "left out": counts["selected"]})
+    assert images["wanted"] == counts["selected"] == sum(images.values()) - images["wanted"]
+    assert images["saved"] == len(saved) == len(set(saved))
+    for name in saved:
+        folder, cluster, file = name.split("/")
+        assert folder == "images"
+        assert 0 <= int(cluster) < counts["clusters"]
+        assert not file.startswith(".")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,10 @@ def face_messages(folder: Path) -> list[bytes]:
     """The object messages, one JSON document each, of the account `lfw`."""
     with gzip.open(folder / "events.jsonl.gz") as lines:
         return [line.rstrip(b"\n") for line in lines]
+
+
+def unpack_images(folder: Path, target: Path) -> None:
+    """Put the images of the faces into `target`, named as their events have them; without images.zip none."""
+    if (folder / "images.zip").is_file():
+        with zipfile.ZipFile(folder / "images.zip") as archive:
+            archive.extractall(target)

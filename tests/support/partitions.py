@@ -44,7 +44,9 @@ def vectors(count, *, people=6, dim=8, seed=0):
     return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
 
 
-def message(number, vector, *, account="acme", kind="face", version=1, object_type="event", **metadata):
+def message(
+    number, vector, *, account="acme", kind="face", version=1, object_type="event", image=None, **metadata
+):
     """An upsert; objects are a second apart, and `number` names them."""
     metadata.setdefault("create_time_us", T0_US + number * 1_000_000)
     return ObjectMessage(
@@ -53,7 +55,7 @@ def message(number, vector, *, account="acme", kind="face", version=1, object_ty
         action="upsert",
         object_ids=(f"{account}-{number:05}",),
         metadata=Metadata(**metadata),
-        descriptors=(Descriptor(kind, version, np.asarray(vector)),),
+        descriptors=(Descriptor(kind, version, np.asarray(vector), image=image),),
     )
 
 
@@ -98,11 +100,11 @@ def apply_in_batches(partition, all_records, sizes):
         begin += size
 
 
-def snapshot(partition, target, *, account="acme", task_id="task", **content):
+def snapshot(partition, target, *, account="acme", task_id="task", settings=None, **content):
     """Run a task on the partition as it is; returns the archive's path and the result."""
     content.setdefault("objects_type", "events")
     task = TaskRequest(task_id=task_id, account_id=account, content=Content(**content))
-    request = resolve_request(task, Settings(), NOW_US)
+    request = resolve_request(task, settings or Settings(), NOW_US)
     with partition.view() as view:
         result = run_snapshot(
             view, request, Path(target), interrupt=Interrupt(), progress=no_progress, as_of=None

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from tests.support.files import (
     write_lines,
     write_npz,
 )
+from tests.support.images import picture
 
 
 @pytest.fixture
@@ -183,7 +185,10 @@ def test_an_input_that_cannot_be_used_is_one_line_and_code_2(tmp_path, output, m
         (["--columns", "sourc"], "report column 'sourc' is not known for events; did you mean source?"),
         (["--columns", "source,source"], "a column is named twice"),
         (["--linkage", "average"], "content.linkage = average is not available yet"),
-        (["--save-images"], "content.save_images is not available yet"),
+        (["--save-images"], "content.save_images: no image root is configured (images.roots)"),
+        (["--save-images", "--image-root", "absent"], "--image-root absent: found no directory there"),
+        (["--save-images", "--image-root", ".", "--image-root", ".."], "found two for the prefix ''"),
+        (["--save-images", "--image-root", "a//=."], "prefix: found 'a//'"),
         (["--image-root", "."], "--image-root has no effect without --save-images"),
         (["--object-type", "face", "--descriptor-type", "body"], "expected face for faces"),
         (["--task-id", "a/b"], "task_id"),
@@ -265,3 +270,29 @@ def test_the_state_is_kept_where_tmpdir_says_and_removed(tmp_path, events, outpu
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     assert cluster(events, "-o", output).exit_code == 0
     assert list(folder.iterdir()) == []
+
+
+def test_images_below_the_roots_given_are_saved_and_the_table_says_how_many(tmp_path, lines, output):
+    messages = [json.loads(line) for line in lines]
+    for number, one in enumerate(messages):
+        one["descriptors"][0]["image"] = f"{'new' if number % 2 else 'old'}/{number}.png"
+    events = write_lines(tmp_path / "events.jsonl", [json.dumps(one).encode() for one in messages])
+    for name, numbers in (("photos", range(0, 60, 2)), ("newer", range(1, 50, 2))):
+        (tmp_path / name / "old").mkdir(parents=True)
+        for number in numbers:
+            path = tmp_path / name / ("old" if name == "photos" else "") / f"{number}.png"
+            path.write_bytes(picture("png", colour=number))
+    roots = ["--image-root", tmp_path / "photos", "--image-root", f"new/={tmp_path / 'newer'}"]
+    result = cluster(events, "-o", output, "--save-images", *roots)
+    assert result.exit_code == 0, result.stderr
+    shown = next(line for line in result.stdout.splitlines() if line.startswith("images"))
+    assert shown.split(None, 1)[1].strip() == "55 of 60, missing 5"
+    with zipfile.ZipFile(output) as zipped:
+        saved = {name.split("/")[2]: zipped.read(name) for name in zipped.namelist() if "/" in name}
+    assert saved == {
+        f"{one['event_id']}.png": picture("png", colour=number)
+        for number, one in enumerate(messages)
+        if number % 2 == 0 or number < 50
+    }
+    printed = cluster(events, "-o", output, "--save-images", *roots, "--json")
+    assert json.loads(printed.stdout)["counts"] == manifest_of(output)["counts"]

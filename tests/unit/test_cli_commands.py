@@ -167,6 +167,12 @@ def test_the_config_file_can_come_from_the_environment(tmp_path):
     assert {"http.port": 1234}.items() <= {i["key"]: i["value"] for i in json.loads(result.stdout)}.items()
 
 
+def test_check_config_shows_a_list_as_the_environment_would_have_it():
+    roots = '[{"kind": "directory", "prefix": "", "per_account": false, "path": "p"}]'
+    result = invoke("check-config", env={"STREAM_CLUSTER_IMAGES__ROOTS": roots})
+    assert roots in result.stdout
+
+
 def test_schema_prints_json_schema_or_asyncapi_and_writes_files(tmp_path):
     assert set(json.loads(invoke("schema").stdout)) == {"object", "task", "task_status"}
     path = tmp_path / "asyncapi.json"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 
 from stream_cluster.config import Settings, describe, field_table, load_settings, load_with_sources
+from stream_cluster.config.image_roots import DirectoryRoot, HttpRoot, S3Root, directory_roots
 from stream_cluster.errors import ConfigError
 
 P = "STREAM_CLUSTER_"
@@ -238,3 +241,112 @@ def test_the_table_covers_every_setting_once_and_matches_what_is_in_force():
 
 def test_every_default_obeys_its_own_range():
     assert msgspec.convert(msgspec.to_builtins(Settings()), Settings) == Settings()
+
+
+ROOTS = [
+    {"kind": "directory", "path": "/photos"},
+    {"kind": "s3", "prefix": "old/", "bucket": "archive", "endpoint": "https://s3.example.org"},
+    {"kind": "http", "prefix": "cam7/", "url": "https://cam7.example.org/images", "allow_private": True},
+]
+ROOTS_TOML = """
+[[images.roots]]
+kind = "directory"
+path = "/photos"
+
+[[images.roots]]
+kind = "s3"
+prefix = "old/"
+bucket = "archive"
+endpoint = "https://s3.example.org"
+
+[[images.roots]]
+kind = "http"
+prefix = "cam7/"
+url = "https://cam7.example.org/images"
+allow_private = true
+"""
+
+
+def test_image_roots_come_from_a_file_the_environment_or_an_override_alike(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text(ROOTS_TOML)
+    expected = (
+        DirectoryRoot(path="/photos"),
+        S3Root(prefix="old/", bucket="archive", endpoint="https://s3.example.org"),
+        HttpRoot(prefix="cam7/", url="https://cam7.example.org/images", allow_private=True),
+    )
+    assert load_settings(path, {}).images.roots == expected
+    assert load_settings(None, {P + "IMAGES__ROOTS": json.dumps(ROOTS)}).images.roots == expected
+    loaded = load_with_sources(None, {}, {"images.roots": ROOTS})
+    assert loaded.settings.images.roots == expected
+    row = next(row for row in describe(loaded.settings, loaded.sources) if row.key == "images.roots")
+    assert (row.value[0], row.default) == (
+        {"kind": "directory", "prefix": "", "per_account": False, "path": "/photos"},
+        [],
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/photos", "expected a list of tables in JSON; "),
+        ("{}", "expected a list of tables in JSON; Expected `array`, got `object`"),
+        ('[{"kind": "ftp"}]', "Invalid value 'ftp' - at `$[0].kind`"),
+        ('[{"path": "/photos"}]', "missing required field `kind` - at `$[0]`"),
+        ('[{"kind": "directory"}]', "missing required field `path` - at `$[0]`"),
+        ('[{"kind": "directory", "pth": "/photos"}]', "unknown field `pth` - at `$[0]`"),
+    ],
+)
+def test_image_roots_that_cannot_be_read_are_told_with_their_place(text, expected):
+    message = problem({P + "IMAGES__ROOTS": text})
+    assert message.startswith(f"{P}IMAGES__ROOTS: ")
+    assert expected in message
+
+
+@pytest.mark.parametrize(
+    ("root", "expected"),
+    [
+        ({"prefix": "cam7"}, "prefix: found 'cam7', expected names that each end in a slash"),
+        ({"prefix": "/"}, "prefix: found '/'"),
+        ({"prefix": "../"}, "prefix: found '../'"),
+        ({}, "root '': found the prefix of another root, expected one root for each"),
+        ({"kind": "http", "url": "ftp://host/"}, "url: expected an http(s) address"),
+        ({"kind": "http", "url": "http://user:secret@host/"}, "url: expected an http(s) address"),
+        ({"kind": "http", "url": "http://host/?q"}, "url: expected an http(s) address"),
+        ({"kind": "http", "url": "http://host:port/"}, "url: expected an http(s) address"),
+        ({"kind": "s3", "bucket": "b", "endpoint": "host:9000"}, "endpoint: expected an http(s) address"),
+        ({"kind": "s3", "bucket": "b", "access_key_id": "k"}, "found one of access_key_id and secret_access"),
+        ({"kind": "http", "url": "http://h", "bearer_token_file": "/nonexistent"}, "cannot be read"),
+    ],
+)
+def test_image_roots_that_contradict_themselves_or_each_other_are_refused(root, expected):
+    base = {"kind": "directory"} if "kind" not in root else {}
+    base |= {"path": "/photos"} if "kind" not in root else {}
+    message = problem(overrides={"images.roots": [{"kind": "directory", "path": "/all"}, {**base, **root}]})
+    assert "option images.roots" in message
+    assert expected in message
+    assert "secret@" not in message
+
+
+def test_an_empty_secret_of_an_image_root_is_an_error(tmp_path):
+    (tmp_path / "token").write_text("\n")
+    root = {"kind": "http", "url": "http://h", "bearer_token_file": str(tmp_path / "token")}
+    assert "bearer_token_file: found an empty file" in problem(overrides={"images.roots": [root]})
+
+
+@pytest.mark.parametrize(
+    ("given", "prefix", "path"),
+    [
+        ("photos", "", "photos"),
+        ("cam7/=photos", "cam7/", "photos"),
+        ("a/b/=/x=y", "a/b/", "/x=y"),
+        ("/data/a=b", "", "/data/a=b"),
+        ("/data/=b", "", "/data/=b"),
+        ("./x/=b", "", "./x/=b"),
+        ("a=b", "", "a=b"),
+    ],
+)
+def test_a_root_of_the_command_line_is_a_directory_or_a_prefix_and_a_directory(given, prefix, path):
+    assert directory_roots([given]) == [
+        {"kind": "directory", "prefix": prefix, "per_account": False, "path": path}
+    ]

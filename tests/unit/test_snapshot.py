@@ -82,7 +82,7 @@ def test_the_archive_has_its_three_files_and_counts_that_reconcile(tmp_path):
     partition = partition_of(tmp_path, [*messages, messages[0]])
     archive, result = snapshot(partition, tmp_path / "a.zip", threshold=0.6)
     with zipfile.ZipFile(archive) as zipped:
-        assert zipped.namelist() == ["manifest.json", "clusters.jsonl", "report.csv"]
+        assert zipped.namelist() == ["clusters.jsonl", "report.csv", "manifest.json"]
         assert zipped.testzip() is None
         lines = [json.loads(line) for line in zipped.read("clusters.jsonl").splitlines()]
     counts = manifest_of(archive)["counts"]
@@ -195,7 +195,6 @@ def test_an_empty_selection_is_an_error_of_its_own(tmp_path, content, says):
 @pytest.mark.parametrize(
     "content",
     [
-        {"save_images": True},
         {"linkage": "average"},
         {"filters": Filters(tags=["vip"])},
         {"filters": Filters(age__gte=18)},
