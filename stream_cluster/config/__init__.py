@@ -6,12 +6,15 @@ and described for people from the same source (describe.py).
 from stream_cluster.config.describe import FieldDoc, FieldReport, describe, field_table
 from stream_cluster.config.load import LoadedSettings, load_settings, load_with_sources
 from stream_cluster.config.settings import Settings
+from stream_cluster.config.similarity import ScaleSettings, SimilaritySettings
 
 __all__ = [
     "FieldDoc",
     "FieldReport",
     "LoadedSettings",
+    "ScaleSettings",
     "Settings",
+    "SimilaritySettings",
     "describe",
     "field_table",
     "load_settings",

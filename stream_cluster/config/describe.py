@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
+
 from stream_cluster.config.fields import fields
 from stream_cluster.config.settings import Settings
 
@@ -59,7 +61,7 @@ def describe(settings: Settings, sources: Mapping[str, str] = _NONE) -> list[Fie
         for name in field.key.split("."):
             value = getattr(value, name)
         fallback = DEFAULT_SOURCE if value == field.default else "given"
-        shown = MASK if field.secret and value is not None else value
+        shown = MASK if field.secret and value is not None else msgspec.to_builtins(value)
         reports.append(
             FieldReport(field.key, shown, field.default, sources.get(field.key, fallback), field.description)
         )

@@ -176,12 +176,16 @@ def _convert(field: Field, given: _Given) -> object:
     if given.from_text and value == "" and field.optional:
         return None
     try:
+        if field.is_structured:
+            value = msgspec.json.decode(value) if isinstance(value, str) and given.from_text else value
+            return msgspec.convert(value, field.type, str_keys=True)
         converted = msgspec.convert(value, field.type, strict=field.is_text or not given.from_text)
         if isinstance(converted, float) and not math.isfinite(converted):
             raise ValueError("not finite")
-    except (msgspec.ValidationError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError) as error:
         found = "a secret that does not fit" if field.secret else repr(value)
-        raise ConfigError(f"{given.source}: found {found}, expected {field.expected}") from error
+        more = f" ({error})" if field.is_structured else ""
+        raise ConfigError(f"{given.source}: found {found}, expected {field.expected}{more}") from error
     return converted
 
 
