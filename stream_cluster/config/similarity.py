@@ -19,6 +19,7 @@ _PARAMETERS: dict[ScaleName, tuple[str, ...]] = {
     "table": ("points",),
 }
 _LEAST_POINTS = 2
+MAX_SLOPE = 10_000.0
 
 
 class ScaleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,7 +36,7 @@ class ScaleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Meta(description="Of a logistic scale: the cosine whose similarity is 0.5."),
     ] = None
     slope: Annotated[
-        Annotated[float, Meta(gt=0, le=10_000)] | None,
+        Annotated[float, Meta(gt=0, le=MAX_SLOPE)] | None,
         Meta(
             description="Of a logistic scale: how steep it is; similarity = 1 / (1 + exp(-slope * "
             "(cosine - midpoint)))."
