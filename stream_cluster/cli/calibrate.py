@@ -31,8 +31,8 @@ EPILOG = f"""\
 [bold]Input[/bold]
 
 people.npz: `ids`, strings of shape (n,), `descriptors`, float32 (n, dim), and `labels`, integers or
-strings of shape (n,): who each object is. Equal labels are a genuine pair, all others are impostors. In Python:
-np.savez("people.npz", ids=np.array(ids), descriptors=vectors, labels=np.array(people))
+strings of shape (n,): who each object is. Equal labels are a genuine pair, all others are impostors.
+In Python: np.savez("people.npz", ids=np.array(ids), descriptors=vectors, labels=np.array(people))
 
 pairs.csv with the header cosine,same: a cosine and 1 (the same person) or 0 on each line.
 

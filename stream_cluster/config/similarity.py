@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Annotated, Literal
@@ -109,11 +108,6 @@ def scale_problems(scale: ScaleSettings) -> Iterator[tuple[str, str]]:
                 yield name, f"found none, expected one because of scale {scale.scale}"
         elif value is not None:
             yield name, f"found one that a {scale.scale} scale does not have"
-    numbers = [scale.midpoint, scale.slope, scale.default_threshold, scale.floor]
-    numbers += [number for point in scale.points or () for number in point]
-    if not all(number is None or math.isfinite(number) for number in numbers):
-        yield "scale", "found a number that is not finite"
-        return
     if scale.scale == "table" and scale.points is not None:
         problem = _table_problem(scale.points)
         if problem is not None:
@@ -132,7 +126,7 @@ def _table_problem(points: tuple[tuple[float, float], ...]) -> str | None:
     if len(points) < _LEAST_POINTS:
         return f"found {len(points)}, expected at least {_LEAST_POINTS}"
     for point in points:
-        if not all(-1 <= number <= 1 for number in point):
+        if not all(-1 <= number <= 1 for number in point):  # also of NaN
             return f"found {list(point)}, expected numbers from -1 to 1"
     for before, after in pairwise(points):
         if not (before[0] < after[0] and before[1] < after[1]):

@@ -98,11 +98,11 @@ def apply_in_batches(partition, all_records, sizes):
         begin += size
 
 
-def snapshot(partition, target, *, account="acme", task_id="task", **content):
+def snapshot(partition, target, *, account="acme", task_id="task", settings=None, **content):
     """Run a task on the partition as it is; returns the archive's path and the result."""
     content.setdefault("objects_type", "events")
     task = TaskRequest(task_id=task_id, account_id=account, content=Content(**content))
-    request = resolve_request(task, Settings(), NOW_US)
+    request = resolve_request(task, settings or Settings(), NOW_US)
     with partition.view() as view:
         result = run_snapshot(
             view, request, Path(target), interrupt=Interrupt(), progress=no_progress, as_of=None
