@@ -102,13 +102,13 @@ def stream(folder: Path, thresholds: Sequence[float], threads: int) -> dict[str,
     `records` is read from the folder, `stream-<threshold>.zip` written into it.
     """
     # Exact throughout: both routes have to give the same clusters.
-    settings = Settings(matching=MatchingSettings(engine="exact", floor=_FLOOR, threads=threads))
+    settings = Settings(matching=MatchingSettings(engine="exact", threads=threads))
     partition = Partition(
         database_path(folder, 0),
         _IDENTITY,
         DecodeRules(None, settings.kafka.max_message_bytes, settings.ingest.uint8_offset),
         lambda dim, _: SpaceMatcher(dim, settings.matching),
-        settings.matching.floor,
+        _FLOOR,
         synchronous=settings.state.synchronous,
         page_cache_mb=settings.state.page_cache_mb,
     )

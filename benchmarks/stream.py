@@ -61,7 +61,7 @@ def write_resident(directory: Path, topic: str, objects: int, options: GenerateO
         database.execute(
             "INSERT INTO spaces (space_id, account_id, object_type, descriptor_type, version, dim, floor, "
             "next_row) VALUES (1, ?, 'event', 'face', ?, ?, ?, ?)",
-            (options.accounts[0], options.version, options.dim, settings.matching.floor, objects),
+            (options.accounts[0], options.version, options.dim, settings.similarity.face.floor, objects),
         )
         for first in range(0, objects, _BLOCK):
             rows = range(first, min(first + _BLOCK, objects))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from stream_cluster import __version__
-from stream_cluster.cli import cluster, config, generate, inspect, produce, service, tasks
+from stream_cluster.cli import calibrate, cluster, config, generate, inspect, produce, service, tasks
 from stream_cluster.cli.failures import DEBUG_VARIABLE, EXIT_CODES_HELP, Commands
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ app.command(epilog=produce.EPILOG)(produce.produce)
 app.add_typer(tasks.app, name="task")
 app.command(epilog=generate.EPILOG)(generate.generate)
 app.command(epilog=inspect.EPILOG)(inspect.inspect)
+app.command(epilog=calibrate.EPILOG)(calibrate.calibrate)
 app.command(epilog=config.SCHEMA_EPILOG)(config.schema)
 app.command(name="check-config", epilog=config.CHECK_EPILOG)(config.check_config)
 

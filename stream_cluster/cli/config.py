@@ -80,4 +80,4 @@ def check_config(config: options.ConfigFile = None, as_json: options.AsJson = Fa
 
 def _shown(value: Any) -> str:
     """As a settings file would have it; nothing for what is not set."""
-    return "" if value is None else json.dumps(value) if isinstance(value, bool | list) else str(value)
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value)

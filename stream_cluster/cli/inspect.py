@@ -100,7 +100,16 @@ def _spaces(spaces: list[SpaceReport]) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in ("account", "objects", "descriptor", "version"):
         table.add_column(name, overflow="fold")
-    numbers = ("dim", "rows", "duplicates", "links seen", "forest merged", "pending", "floor", "code bytes")
+    numbers = (
+        "dim",
+        "rows",
+        "duplicates",
+        "links seen",
+        "forest merged",
+        "pending",
+        "floor cosine",
+        "code bytes",
+    )
     for name in numbers:
         table.add_column(name, justify="right")
     for space in spaces:

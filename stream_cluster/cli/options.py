@@ -50,8 +50,8 @@ ThresholdOption = Annotated[
     float | None,
     typer.Option(
         "--threshold",
-        help="Link objects that are more similar than this (-1 to 1); else "
-        "matching.default_threshold of the settings.",
+        help="Link objects that are more similar than this, on the scale of their descriptor version: the "
+        "cosine unless the settings give another; else the default_threshold of that scale.",
         rich_help_panel=_SELECTION,
     ),
 ]

@@ -6,13 +6,16 @@ and described for people from the same source (describe.py).
 from stream_cluster.config.describe import FieldDoc, FieldReport, describe, field_docs, field_table
 from stream_cluster.config.load import LoadedSettings, load_settings, load_with_sources
 from stream_cluster.config.settings import ImageSettings, Settings
+from stream_cluster.config.similarity import ScaleSettings, SimilaritySettings
 
 __all__ = [
     "FieldDoc",
     "FieldReport",
     "ImageSettings",
     "LoadedSettings",
+    "ScaleSettings",
     "Settings",
+    "SimilaritySettings",
     "describe",
     "field_docs",
     "field_table",

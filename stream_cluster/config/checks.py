@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from stream_cluster.config.fields import fields
 from stream_cluster.config.image_roots import HttpRoot, ImageRoot, S3Root
 from stream_cluster.config.settings import KafkaSettings, Settings
+from stream_cluster.config.similarity import scale_problems
 from stream_cluster.errors import ConfigError
 
 
@@ -15,7 +16,7 @@ def check(settings: Settings, sources: Mapping[str, str]) -> None:
     """Raise one ConfigError that lists every contradiction and where its settings were given."""
     problems = [
         f"{_where(keys, sources)}: {problem}"
-        for part in (_topics, _servers, _sasl, _tls, _timing, _engine, _images)
+        for part in (_topics, _servers, _sasl, _tls, _timing, _similarity, _engine, _images)
         for keys, problem in part(settings)
     ]
     if problems:
@@ -105,6 +106,15 @@ def _timing(settings: Settings) -> Iterator[Problem]:
             f"found {ingest.buffer_max_records}, expected at least one batch of {ingest.batch_max_records}"
         )
         yield ("ingest.buffer_max_records", "ingest.batch_max_records"), found
+
+
+def _similarity(settings: Settings) -> Iterator[Problem]:
+    for name, of_type in (("face", settings.similarity.face), ("body", settings.similarity.body)):
+        for field, problem in scale_problems(of_type):
+            yield (f"similarity.{name}.{field}",), problem
+        for version, of_version in of_type.versions.items():
+            for field, problem in scale_problems(of_version):
+                yield (f"similarity.{name}.versions",), f"version {version}: {field}: {problem}"
 
 
 def _engine(settings: Settings) -> Iterator[Problem]:

@@ -58,7 +58,7 @@ def _docs(of: Iterable[Field]) -> list[FieldDoc]:
             field.key,
             field.env,
             field.expected,
-            _plain(field, field.default),
+            _plain(field.default),
             field.description,
             field.secret,
         )
@@ -77,12 +77,20 @@ def describe(settings: Settings, sources: Mapping[str, str] = _NONE) -> list[Fie
         for name in field.key.split("."):
             value = getattr(value, name)
         fallback = DEFAULT_SOURCE if value == field.default else "given"
-        shown = MASK if field.secret and value is not None else _plain(field, value)
-        source = sources.get(field.key, fallback)
-        reports.append(FieldReport(field.key, shown, _plain(field, field.default), source, field.description))
+        shown = MASK if field.secret and value is not None else _plain(value)
+        reports.append(
+            FieldReport(
+                field.key,
+                shown,
+                _plain(field.default),
+                sources.get(field.key, fallback),
+                field.description,
+            )
+        )
     return reports
 
 
-def _plain(field: Field, value: Any) -> Any:
-    """The value as a settings file would have it."""
-    return [msgspec.to_builtins(item) for item in value] if field.is_list else value
+def _plain(value: Any) -> Any:
+    """A value as a settings file would have it."""
+    plain = value if value is msgspec.NODEFAULT else msgspec.to_builtins(value)
+    return list(plain) if isinstance(plain, tuple) else plain

@@ -20,7 +20,7 @@ class Field:
     """One setting."""
 
     key: str
-    """Dotted: `kafka.group_id`, `matching.default_threshold.face`."""
+    """Dotted: `kafka.group_id`, `similarity.face.floor`."""
     type: Any
     """What `msgspec.convert` takes, ranges included."""
     default: Any
@@ -29,7 +29,8 @@ class Field:
     """The type and range in words."""
     secret: bool
     is_text: bool
-    is_list: bool
+    is_structured: bool
+    """A table or a list; as text it is JSON."""
     optional: bool
 
     @property
@@ -46,7 +47,7 @@ def fields() -> Mapping[str, Field]:
 
 @functools.cache
 def sections() -> frozenset[str]:
-    """Dotted keys that hold other keys: `kafka`, `matching.default_threshold`."""
+    """Dotted keys that hold other keys: `kafka`, `similarity.face`."""
     return frozenset(
         ".".join(parts[:depth])
         for parts in (key.split(".") for key in fields())
@@ -70,7 +71,9 @@ def _walk(struct: type[msgspec.Struct], prefix: str) -> list[Field]:
         if isinstance(info.type, inspect.StructType):
             found += _walk(info.type.cls, key + ".")
         else:
-            found.append(_field(key, declared, info.default, info.type))
+            made = info.default_factory
+            default = info.default if made is msgspec.NODEFAULT else made()
+            found.append(_field(key, declared, default, info.type))
     return found
 
 
@@ -90,25 +93,39 @@ def _field(key: str, declared: Any, default: Any, info: inspect.Type) -> Field:
         expected=" or ".join(words),
         secret=bool(extra.get("secret")),
         is_text=any(isinstance(part, inspect.StrType | inspect.LiteralType) for part in parts),
-        is_list=isinstance(info, inspect.VarTupleType),
+        is_structured=any(isinstance(part, inspect.DictType | inspect.VarTupleType) for part in parts),
         optional=optional,
     )
 
 
 def _words(info: inspect.Type) -> str:
     match info:
-        case inspect.LiteralType():
-            return "one of " + ", ".join(str(value) for value in info.values)
         case inspect.BoolType():
             return "true or false"
         case inspect.IntType() | inspect.FloatType():
             return ("integer" if isinstance(info, inspect.IntType) else "number") + _range(info)
         case inspect.StrType(pattern=pattern) if pattern is not None:
             return f"text matching {pattern}"
-        case inspect.VarTupleType():
-            return "list of tables"
         case inspect.StrType():
             return "text that is not empty" if info.min_length else "text"
+        case _:
+            return _words_of_parts(info)
+
+
+def _words_of_parts(info: inspect.Type) -> str:
+    match info:
+        case inspect.LiteralType():
+            return "one of " + ", ".join(str(value) for value in info.values)
+        case inspect.VarTupleType(item_type=inspect.StructType() | inspect.UnionType()):
+            return "list of tables"
+        case inspect.VarTupleType():
+            return f"list of {_words(info.item_type)}"
+        case inspect.TupleType():
+            return f"[{', '.join(_words(item) for item in info.item_types)}]"
+        case inspect.DictType():
+            return f"table from {_words(info.key_type)} to {_words(info.value_type)}"
+        case inspect.StructType():
+            return f"table of {', '.join(field.name for field in info.fields)}"
         case _:
             raise TypeError(f"no words for settings of type {info!r}")
 

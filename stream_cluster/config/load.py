@@ -175,27 +175,19 @@ def _convert(field: Field, given: _Given) -> object:
     value = given.value
     if given.from_text and value == "" and field.optional:
         return None
-    if field.is_list:
-        return _convert_list(field, given)
     try:
+        if field.is_structured:
+            value = msgspec.json.decode(value) if isinstance(value, str) and given.from_text else value
+            return msgspec.convert(value, field.type, str_keys=True)
         converted = msgspec.convert(value, field.type, strict=field.is_text or not given.from_text)
         if isinstance(converted, float) and not math.isfinite(converted):
             raise ValueError("not finite")
-    except (msgspec.ValidationError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError) as error:
         found = "a secret that does not fit" if field.secret else repr(value)
-        raise ConfigError(f"{given.source}: found {found}, expected {field.expected}") from error
+        form = " in JSON" if given.from_text else ""
+        more = f"{form} ({error})" if field.is_structured else ""
+        raise ConfigError(f"{given.source}: found {found}, expected {field.expected}{more}") from error
     return converted
-
-
-def _convert_list(field: Field, given: _Given) -> object:
-    """A list of tables, which as text is JSON. Raises ConfigError that says where in the list it is wrong."""
-    try:
-        if isinstance(given.value, str):
-            return msgspec.json.decode(given.value, type=field.type)
-        return msgspec.convert(given.value, field.type)
-    except msgspec.DecodeError as error:
-        text = " in JSON" if isinstance(given.value, str) else ""
-        raise ConfigError(f"{given.source}: expected a {field.expected}{text}; {error}") from error
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from stream_cluster.config.image_roots import ImageRoot
+from stream_cluster.config.similarity import SimilaritySettings
 
 TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 SECRET = {"secret": True}
@@ -136,29 +137,13 @@ class IngestSettings(_Section, frozen=True, kw_only=True):
     ] = 128
 
 
-class DefaultThreshold(_Section, frozen=True, kw_only=True):
-    """Threshold of a task that names none, in the scale that tasks use."""
-
-    face: Annotated[float, Meta(ge=-1, le=1, description="Threshold of a face task that names none.")] = 0.55
-    body: Annotated[float, Meta(ge=-1, le=1, description="Threshold of a body task that names none.")] = 0.55
-
-
 class MatchingSettings(_Section, frozen=True, kw_only=True):
-    """Which links are found and kept."""
+    """How links are found."""
 
     engine: Annotated[
         Literal["auto", "exact", "hnsw"],
         Meta(description="Matcher of a space; auto is exact until the space holds hnsw_after objects."),
     ] = "auto"
-    floor: Annotated[
-        float,
-        Meta(
-            ge=-1,
-            lt=1,
-            description="Cosine; links at or below it are not kept. Lower thresholds are matched again.",
-        ),
-    ] = 0.45
-    default_threshold: DefaultThreshold = DefaultThreshold()
     # Exact matching was faster at every size of benchmarks/results/crossover.json, 200,000 at most. Its time
     # grows with the rows, that of HNSW hardly: they would meet at about 1.2 million, where HNSW misses links
     # and needs six times the memory, so auto leaves a wide margin.
@@ -278,6 +263,7 @@ class Settings(_Section, frozen=True, kw_only=True):
 
     kafka: KafkaSettings = KafkaSettings()
     ingest: IngestSettings = IngestSettings()
+    similarity: SimilaritySettings = SimilaritySettings()
     matching: MatchingSettings = MatchingSettings()
     state: StateSettings = StateSettings()
     tasks: TaskSettings = TaskSettings()

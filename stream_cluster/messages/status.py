@@ -53,7 +53,7 @@ class TaskStatus(Struct, frozen=True, kw_only=True):
     objects: Count | None = None
     clusters: Count | None = None
     largest_cluster: Annotated[Count | None, Meta(description="Objects of the largest cluster.")] = None
-    threshold: Annotated[float | None, Meta(description="The threshold in force.")] = None
+    threshold: Annotated[float | None, Meta(description="The threshold in force, on its scale.")] = None
     as_of: AsOf | None = None
     duration_s: Annotated[float, Meta(ge=0)] | None = None
     stage: Annotated[

@@ -53,7 +53,10 @@ class Content(Struct, frozen=True, kw_only=True):
     filters: Filters = Filters()
     threshold: Annotated[
         Annotated[float, Meta(ge=-1, le=1)] | None,
-        Meta(description="Links are more similar than this; absent: the configured default."),
+        Meta(
+            description="Links are more similar than this, on the scale configured for the descriptor type "
+            "and version; absent: the configured default."
+        ),
     ] = None
     use_track_info: Annotated[bool, Meta(description="Objects of one track end in one cluster.")] = False
     save_images: bool = False

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from stream_cluster.config import Settings
 from stream_cluster.errors import ConfigError, LogGap
 from stream_cluster.matching import SpaceMatcher
+from stream_cluster.matching.scale import floor_cosine
 from stream_cluster.messages import DecodeRules
 from stream_cluster.service.ingest import IngestContext, PartitionRunner
 from stream_cluster.service.kafka import RebalanceListener, until_answered
@@ -157,7 +158,7 @@ class Assignment:
                 uint8_offset=settings.ingest.uint8_offset,
             ),
             new_matcher,
-            settings.matching.floor,
+            lambda key: floor_cosine(settings.similarity, key),
             synchronous=settings.state.synchronous,
             page_cache_mb=settings.state.page_cache_mb,
             background=self._context.engine,

@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 
-from stream_cluster.config import ImageSettings, Settings
+from stream_cluster.config import ImageSettings, Settings, SimilaritySettings
 from stream_cluster.errors import TaskError
 from stream_cluster.messages import TaskRequest
 from stream_cluster.model import DescriptorType, ObjectType, SpaceKey
 from stream_cluster.snapshot.columns import Column, resolve_columns
 from stream_cluster.snapshot.filters import Condition, compile_filters
+from stream_cluster.snapshot.threshold import threshold_on
 from stream_cluster.state.view import PartitionView, SpaceRecord
 
 
@@ -28,7 +29,9 @@ class ClusteringRequest:
     descriptor_type: DescriptorType
     descriptor_version: int | None
     """None: the newest version that has objects."""
-    threshold: float
+    threshold: float | None
+    """On the scale of the version that is clustered; None: its default. See `Threshold`."""
+    similarity: SimilaritySettings
     use_track_info: bool
     conditions: list[Condition]
     read_time_us: int | None
@@ -41,11 +44,6 @@ class ClusteringRequest:
     """The request's `content` as it was given, for the manifest."""
 
     @property
-    def threshold_cosine(self) -> float:
-        """The threshold as a cosine of codes."""
-        return self.threshold
-
-    @property
     def id_column(self) -> str:
         """Name of the report's second column."""
         return f"{self.object_type}_id"
@@ -55,7 +53,8 @@ def resolve_request(task: TaskRequest, settings: Settings, read_time_us: int) ->
     """Fill in the defaults of a task read at `read_time_us`.
 
     Raises:
-        TaskError: `bad_request` for what this release does not do, or images without an image root.
+        TaskError: `bad_request` for what this release does not do, and for a threshold outside the scale of
+            the version that the task names; without one, the scale is known when the space is.
     """
     content = task.content
     unavailable = {
@@ -68,9 +67,9 @@ def resolve_request(task: TaskRequest, settings: Settings, read_time_us: int) ->
             raise TaskError("bad_request", f"{name} is not available yet")
     if content.save_images and not settings.images.roots:
         raise TaskError("bad_request", "content.save_images: no image root is configured (images.roots)")
-    threshold = content.threshold
-    if threshold is None:
-        threshold = getattr(settings.matching.default_threshold, content.descriptor_type)
+    similarity = settings.similarity
+    if content.threshold is not None and content.descriptor_version is not None:
+        threshold_on(similarity, content.descriptor_type, content.descriptor_version, content.threshold)
     return ClusteringRequest(
         task_id=task.task_id,
         account_id=task.account_id,
@@ -78,7 +77,8 @@ def resolve_request(task: TaskRequest, settings: Settings, read_time_us: int) ->
         object_type=content.object_type,
         descriptor_type=content.descriptor_type,
         descriptor_version=content.descriptor_version,
-        threshold=threshold,
+        threshold=content.threshold,
+        similarity=similarity,
         use_track_info=content.use_track_info,
         conditions=compile_filters(content.filters, content.object_type, read_time_us),
         read_time_us=read_time_us,

@@ -16,6 +16,7 @@ from stream_cluster.snapshot.clusters import Clusters, labels_by_matching, label
 from stream_cluster.snapshot.filters import Condition, where_clause
 from stream_cluster.snapshot.request import ClusteringRequest, find_space
 from stream_cluster.snapshot.selection import Selection, select
+from stream_cluster.snapshot.threshold import Threshold, threshold_on
 from stream_cluster.state.view import PartitionView, SpaceRecord
 
 ARCHIVE_FORMAT = 1
@@ -40,6 +41,7 @@ class SnapshotResult:
     clusters: int
     largest_cluster: int
     threshold: float
+    """On the scale of the descriptor version."""
     as_of: Mapping[str, Any] | None
     """`topic`, `partition`, `next_offset` of the state that was read; None for files."""
     method: str
@@ -60,7 +62,7 @@ def run_snapshot(
     """Cluster what the request selects in the view, and write the archive to `target`.
 
     Raises:
-        TaskError: `empty_selection`, `deadline_exceeded`.
+        TaskError: `empty_selection`, `deadline_exceeded`; `bad_request` for a threshold outside the scale.
         Cancelled: asked to stop; nothing is left behind.
         StateError: the state cannot be read, or the archive cannot be written.
     """
@@ -84,7 +86,9 @@ def run_snapshot(
     selection, future_objects = _select(view, request, interrupt)
     lap("select")
     overall("match", 0.0)
-    clusters, method = _cluster(view, request, selection, interrupt, overall)
+    version = selection.space.key.version
+    threshold = threshold_on(request.similarity, request.descriptor_type, version, request.threshold)
+    clusters, method = _cluster(view, threshold, selection, interrupt, overall)
     lap("cluster")
     counts = _counts(view, selection, future_objects, clusters)
     content = ArchiveContent(
@@ -93,8 +97,8 @@ def run_snapshot(
         clusters=clusters,
         columns=request.columns,
         id_column=request.id_column,
-        manifest=_manifest(request, selection, method, as_of, counts),
         images=request.images,
+        manifest=_manifest(request, selection, threshold, method=method, as_of=as_of, counts=counts),
     )
     archive = write_archive(target, content, interrupt=interrupt, progress=overall)
     lap("write")
@@ -103,7 +107,7 @@ def run_snapshot(
         objects=len(selection),
         clusters=len(clusters),
         largest_cluster=int(clusters.sizes[0]),
-        threshold=request.threshold,
+        threshold=threshold.value,
         as_of=as_of,
         method=method,
         timings_s=timings_s,
@@ -143,17 +147,17 @@ def _count(view: PartitionView, space: SpaceRecord, conditions: Sequence[Conditi
 
 def _cluster(
     view: PartitionView,
-    request: ClusteringRequest,
+    threshold: Threshold,
     selection: Selection,
     interrupt: Interrupt,
     progress: Progress,
 ) -> tuple[Clusters, str]:
-    threshold = request.threshold_cosine
-    if selection.is_whole_space and threshold >= selection.space.floor_cosine:
-        method, labels = "forest", labels_from_forest(view, selection, threshold)
+    cosine = threshold.cosine
+    if selection.is_whole_space and cosine >= selection.space.floor_cosine:
+        method, labels = "forest", labels_from_forest(view, selection, cosine)
     else:
         method = "rematch"
-        labels = labels_by_matching(view, selection, threshold, interrupt=interrupt, progress=progress)
+        labels = labels_by_matching(view, selection, cosine, interrupt=interrupt, progress=progress)
     interrupt.check()
     return number_clusters(labels), method
 
@@ -189,6 +193,8 @@ def _counts(
 def _manifest(
     request: ClusteringRequest,
     selection: Selection,
+    threshold: Threshold,
+    *,
     method: str,
     as_of: Mapping[str, Any] | None,
     counts: Mapping[str, int],
@@ -207,8 +213,9 @@ def _manifest(
             "descriptor_type": space.key.descriptor_type,
             "descriptor_version": space.key.version,
             "dimension": space.dim,
-            "threshold": request.threshold,
-            "threshold_cosine": request.threshold_cosine,
+            "threshold": threshold.value,
+            "threshold_cosine": threshold.cosine,
+            "similarity": threshold.scale.parameters,
             "linkage": "components",
             "use_track_info": request.use_track_info,
             "save_images": request.images is not None,

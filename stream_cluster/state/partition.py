@@ -43,6 +43,8 @@ from stream_cluster.state.view import PartitionView
 
 MatcherFactory = Callable[[int, int], SpaceMatcher]
 """Called with (dim, space_id): an empty matcher for a space."""
+FloorOf = Callable[[SpaceKey], float]
+"""The cosine at or below which links of a space are not kept."""
 
 # Spaces with at least this many rows are loaded when the partition opens, smaller ones when first needed:
 # a hundred thousand small accounts must not delay a start, a large one must not delay its first event.
@@ -77,7 +79,7 @@ class Partition:
         identity: PartitionIdentity,
         rules: DecodeRules,
         new_matcher: MatcherFactory,
-        floor_cosine: float,
+        floor_cosine: float | FloorOf,
         *,
         synchronous: Synchronous = "full",
         page_cache_mb: int = 64,
@@ -85,8 +87,8 @@ class Partition:
     ) -> None:
         """Open or create the database and load its larger spaces.
 
-        With `floor_cosine` = 1 nothing is matched and no codes are kept in memory: the state only collects
-        objects, and every snapshot matches what it selects.
+        `floor_cosine` is one for all spaces, or gives that of each. With 1 nothing is matched and no codes
+        are kept in memory: the state only collects objects, and every snapshot matches what it selects.
         `background` runs forest compactions beside ingest; without it they run inside `commit`.
 
         Raises:
@@ -96,7 +98,7 @@ class Partition:
         self.identity = identity
         self._rules = rules
         self._new_matcher = new_matcher
-        self._floor = floor_cosine
+        self._floor_of = floor_cosine if callable(floor_cosine) else lambda _: floor_cosine
         self._background = background or Inline()
         self._compactions: dict[int, Future[Compaction]] = {}
         self.next_offset: int
@@ -110,8 +112,8 @@ class Partition:
                 self.next_offset = self.stored_offset(identity.topic, identity.partition) or 0
                 for space in self._spaces.values():
                     # Never lowered: older objects have no links below the floor they came in under.
-                    space.floor_cosine = max(space.floor_cosine, floor_cosine)
-                    if space.next_row >= _EAGER_ROWS and floor_cosine < 1:
+                    space.floor_cosine = max(space.floor_cosine, self._floor_of(space.key))
+                    if space.next_row >= _EAGER_ROWS and space.floor_cosine < 1:
                         self._loaded(space)
         except BaseException:
             self._db.close()
@@ -151,7 +153,7 @@ class Partition:
             for space_batch in batch.spaces.values():
                 if space_batch.rows:
                     encode_batch(space_batch)
-                    if self._floor < 1:
+                    if space_batch.space.floor_cosine < 1:
                         match_batch(space_batch, self._loaded(space_batch.space))  # 4
         batch.stage_s["match"] = time.perf_counter() - began
         return batch
@@ -221,7 +223,8 @@ class Partition:
                 space = self._spaces.get(key)
                 is_new = space is None
                 if space is None:
-                    space = Space(self._next_space_id(batch), key, len(descriptor.vector), self._floor)
+                    dim = len(descriptor.vector)
+                    space = Space(self._next_space_id(batch), key, dim, self._floor_of(key))
                 space_batch = batch.spaces[key] = SpaceBatch(space, is_new)
             space_batch.candidates.append((message.object_id, descriptor))
         return message
@@ -312,7 +315,7 @@ class Partition:
         self._account_ids.add(key.account_id)
         space.next_row += len(space_batch.rows)
         space.pending_links += len(space_batch.links)
-        if space_batch.rows and self._floor < 1:
+        if space_batch.rows and space_batch.space.floor_cosine < 1:
             matcher = self._loaded(space)
             matcher.add(space_batch.codes)
             sample = matcher.take_recall()

@@ -128,7 +128,7 @@ async def test_statuses_come_in_order(stage: Stage) -> None:
     assert (progress[0], progress[-1]) == (0, 1)
     times = [datetime.fromisoformat(status["time"]) for status in statuses]
     assert times == sorted(times)
-    assert statuses[-1]["threshold"] == stage.worker.settings.matching.default_threshold.face
+    assert statuses[-1]["threshold"] == stage.worker.settings.similarity.face.default_threshold
     assert statuses[-1]["error"] is None
 
 

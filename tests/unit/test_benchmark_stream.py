@@ -27,7 +27,7 @@ def test_the_service_finds_resident_objects_that_are_strangers_to_the_events(tmp
             PartitionIdentity(events_topic("run"), 0, 1, settings.kafka.partitioner),
             DecodeRules(None, settings.kafka.max_message_bytes, settings.ingest.uint8_offset),
             lambda dim, _: SpaceMatcher(dim, settings.matching),
-            settings.matching.floor,
+            settings.similarity.face.floor,
             synchronous="off",
         )
         assert partition.next_offset == 0

@@ -131,7 +131,7 @@ def test_every_option_reaches_the_request(tmp_path, events, output):
 
 def test_the_threshold_defaults_to_that_of_the_settings(tmp_path, events, output):
     config = tmp_path / "settings.toml"
-    config.write_text("[matching.default_threshold]\nface = 0.31\n")
+    config.write_text("[similarity.face]\ndefault_threshold = 0.31\n")
     result = invoke("cluster", events, "-o", output, "--config", config, "--json")
     assert json.loads(result.stdout)["threshold"] == 0.31
 

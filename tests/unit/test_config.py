@@ -65,7 +65,7 @@ def test_settings_are_frozen():
     [
         ("KAFKA__CREATE_TOPICS", "true", "kafka", "create_topics", True),
         ("KAFKA__SSL_CHECK_HOSTNAME", "0", "kafka", "ssl_check_hostname", False),
-        ("MATCHING__FLOOR", "0.5", "matching", "floor", 0.5),
+        ("MATCHING__RECALL_SAMPLE_SHARE", "0.5", "matching", "recall_sample_share", 0.5),
         ("LOG__LEVEL", "debug", "log", "level", "debug"),
         ("KAFKA__OAUTH_SCOPE", "", "kafka", "oauth_scope", None),
         ("KAFKA__GROUP_ID", "007", "kafka", "group_id", "007"),
@@ -78,10 +78,10 @@ def test_environment_values_are_parsed_to_the_type_of_their_setting(variable, te
 
 def test_nested_thresholds_can_be_set_from_every_source(tmp_path):
     path = tmp_path / "c.toml"
-    path.write_text("[matching.default_threshold]\nface = 0.6\n")
-    settings = load_settings(path, {P + "MATCHING__DEFAULT_THRESHOLD__BODY": "0.7"})
-    assert settings.matching.default_threshold.face == 0.6
-    assert settings.matching.default_threshold.body == 0.7
+    path.write_text("[similarity.face]\ndefault_threshold = 0.6\n")
+    settings = load_settings(path, {P + "SIMILARITY__BODY__DEFAULT_THRESHOLD": "0.7"})
+    assert settings.similarity.face.default_threshold == 0.6
+    assert settings.similarity.body.default_threshold == 0.7
 
 
 def test_unknown_keys_are_errors_that_name_the_nearest_and_all_are_listed(tmp_path):
@@ -108,7 +108,7 @@ def test_variables_that_are_not_settings_are_let_through():
     [
         ("HTTP__PORT", "70000", "found '70000', expected integer, at least 0 and at most 65535"),
         ("HTTP__PORT", "", "found '', expected integer, at least 0 and at most 65535"),
-        ("MATCHING__FLOOR", "nan", "found 'nan', expected number, at least -1 and below 1"),
+        ("SIMILARITY__FACE__FLOOR", "nan", "found 'nan', expected number, at least -1 and below 1"),
         ("MATCHING__ENGINE", "fast", "found 'fast', expected one of auto, exact, hnsw"),
         ("KAFKA__CREATE_TOPICS", "maybe", "found 'maybe', expected true or false"),
         ("KAFKA__EVENTS_TOPIC", "a b", "found 'a b', expected text matching ^[A-Za-z0-9._-]{1,249}$"),
@@ -219,10 +219,8 @@ def test_settings_that_contradict_each_other_are_refused(overrides, expected):
 
 
 def test_a_threshold_below_the_floor_is_legal():
-    assert (
-        load_settings(None, {}, {"matching.default_threshold.face": 0.1}).matching.default_threshold.face
-        == 0.1
-    )
+    settings = load_settings(None, {}, {"similarity.face.default_threshold": 0.1})
+    assert settings.similarity.face.default_threshold == 0.1
 
 
 def test_the_table_covers_every_setting_once_and_matches_what_is_in_force():
@@ -289,8 +287,8 @@ def test_image_roots_come_from_a_file_the_environment_or_an_override_alike(tmp_p
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("/photos", "expected a list of tables in JSON; "),
-        ("{}", "expected a list of tables in JSON; Expected `array`, got `object`"),
+        ("/photos", "expected list of tables in JSON ("),
+        ("{}", "expected list of tables in JSON (Expected `array`, got `object`)"),
         ('[{"kind": "ftp"}]', "Invalid value 'ftp' - at `$[0].kind`"),
         ('[{"path": "/photos"}]', "missing required field `kind` - at `$[0]`"),
         ('[{"kind": "directory"}]', "missing required field `path` - at `$[0]`"),

@@ -218,8 +218,9 @@ def test_an_unknown_column_is_answered_with_those_that_exist():
         request(report=Report(columns=["shoe_size"]))
 
 
-def test_the_default_threshold_comes_from_the_settings():
-    assert request().threshold == Settings().matching.default_threshold.face
+def test_the_default_threshold_comes_from_the_settings(tmp_path):
+    _, result = snapshot(partition_of(tmp_path, [message(0, AXES[0])]), tmp_path / "a.zip")
+    assert result.threshold == Settings().similarity.face.default_threshold
 
 
 @pytest.mark.parametrize("stage", ["select", "match", "clusters"])
