@@ -181,7 +181,7 @@ def test_scales_can_be_set_from_the_environment_lists_and_tables_as_json(tmp_pat
         ),
         (
             {"SCALE": "table", "POINTS": "[[0, 0"},
-            "expected list of [number, number] (Input data was truncated)",
+            "expected list of [number, number] in JSON (Input data was truncated)",
         ),
         ({"SCALE": "table", "POINTS": "[[0, 0, 0]]"}, "length 2, got 3"),
         (
