@@ -10,7 +10,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo check check-native check-aarch64 test test-all bench bench-ingest bench-snapshot bench-faces \
-	bench-kernel bench-peers bench-seed-table bench-stream bench-crossover bench-images docs lock clean
+	bench-kernel bench-peers bench-seed-table bench-stream bench-crossover bench-images bench-selection docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ bench-snapshot: setup ## Benchmark: labels and archive of a million objects from
 
 bench-images: setup ## Benchmark: images of a directory saved into an archive, a second, and peak memory
 	$(BIN)/python -m benchmarks.images --write benchmarks/results/images.json $(ARGS)
+
+bench-selection: setup ## Benchmark: filtered tasks of 100,000 among a million objects, selection and archive
+	$(BIN)/python -m benchmarks.selection --write benchmarks/results/selection.json $(ARGS)
 
 # The data is not part of this repository: a folder with events.jsonl.gz and people.csv.
 DATA ?= ../shared/data/faces

@@ -137,6 +137,19 @@ class IngestSettings(_Section, frozen=True, kw_only=True):
     ] = 128
 
 
+class DescriptorVersion(_Section, frozen=True, kw_only=True):
+    """Descriptor version of a task that names none."""
+
+    face: Annotated[
+        Annotated[int, Meta(ge=0, le=2**32 - 1)] | None,
+        Meta(description="Version of a face task that names none; when absent the newest with objects."),
+    ] = None
+    body: Annotated[
+        Annotated[int, Meta(ge=0, le=2**32 - 1)] | None,
+        Meta(description="Version of a body task that names none; when absent the newest with objects."),
+    ] = None
+
+
 class MatchingSettings(_Section, frozen=True, kw_only=True):
     """How links are found."""
 
@@ -144,6 +157,7 @@ class MatchingSettings(_Section, frozen=True, kw_only=True):
         Literal["auto", "exact", "hnsw"],
         Meta(description="Matcher of a space; auto is exact until the space holds hnsw_after objects."),
     ] = "auto"
+    descriptor_version: DescriptorVersion = DescriptorVersion()
     # Exact matching was faster at every size of benchmarks/results/crossover.json, 200,000 at most. Its time
     # grows with the rows, that of HNSW hardly: they would meet at about 1.2 million, where HNSW misses links
     # and needs six times the memory, so auto leaves a wide margin.

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from stream_cluster.messages.meta import meta_paths
 from stream_cluster.messages.metadata import json_problem
 from stream_cluster.messages.objects import MAX_JSON_DEPTH
 from stream_cluster.messages.times import resolve_time
@@ -68,7 +69,7 @@ class Filters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tags: Texts = UNSET
     meta: Annotated[
         dict[str, Any] | UnsetType | None,
-        Meta(description="Objects whose meta has equal values at these keys; null: that lack the key."),
+        Meta(description="Paths into meta, joined by dots or nested, and their values; null: no such path."),
     ] = UNSET
     gender: Gender | list[Gender] | UnsetType | None = UNSET
     age__gte: Age | UnsetType | None = UNSET
@@ -91,6 +92,9 @@ class Filters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     streets: Texts = UNSET
     house_numbers: Texts = UNSET
     geo_position: GeoBox | UnsetType | None = UNSET
+    quality__gte: Annotated[
+        float | UnsetType | None, Meta(description="Least quality of the descriptor.")
+    ] = UNSET
 
     def given(self) -> dict[str, Any]:
         """The filters that the task names, by name, in the order of the fields. Null is None.
@@ -115,6 +119,7 @@ FACE_FILTERS = frozenset(
         "create_time__gte",
         "create_time__lt",
         "attribute_ids",
+        "quality__gte",
     }
 )
 EVENT_FILTERS = frozenset(Filters.__struct_fields__) - {"face_id__gte", "face_id__lt", "list_id"}
@@ -134,13 +139,36 @@ def filter_problem(filters: Filters) -> str | None:
                 resolve_time(value, 0)
             except ValueError as error:
                 return f"content.filters.{name}: {error}"
-    if isinstance(filters.meta, dict) and (problem := json_problem(filters.meta, MAX_JSON_DEPTH)):
-        return f"content.filters.meta: found {problem}"
-    box = filters.geo_position
-    if isinstance(box, GeoBox) and not (
-        box.latitude__gte < box.latitude__lt and math.isfinite(box.longitude__gte + box.longitude__lt)
-    ):
+    for name, value in filters.given().items():
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"content.filters.{name}: expected a finite number"
+        texts = value if isinstance(value, list) else [value]
+        if any(isinstance(text, str) and "\0" in text for text in texts):
+            return f"content.filters.{name}: found the character U+0000"
+    if isinstance(filters.meta, dict) and (problem := _meta_problem(filters.meta)):
+        return f"content.filters.meta: {problem}"
+    return None if not isinstance(filters.geo_position, GeoBox) else _box_problem(filters.geo_position)
+
+
+def _meta_problem(meta: dict[str, Any]) -> str | None:
+    problem = json_problem(meta, MAX_JSON_DEPTH)
+    if problem is not None:
+        return f"found {problem}"
+    try:
+        paths = meta_paths(meta)
+    except ValueError as error:
+        return str(error)
+    if any(isinstance(value, str) and "\0" in value for path in paths for value in path.values):
+        return "found the character U+0000"
+    return None
+
+
+def _box_problem(box: GeoBox) -> str | None:
+    # NaN, which MessagePack can carry, is in no order.
+    if not box.latitude__gte < box.latitude__lt:
         return "content.filters.geo_position: found an empty box, expected latitude__gte below latitude__lt"
+    if not (box.longitude__gte < box.longitude__lt or box.longitude__gte > box.longitude__lt):
+        return "content.filters.geo_position: found an empty box, expected two different longitudes"
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -19,13 +19,13 @@ from stream_cluster.messages.wire import Id, Version
 from stream_cluster.messages.wireform import decode_loosely, encode_wire, is_legal_id
 from stream_cluster.model import DescriptorType, ObjectType
 
-FACE_COLUMNS = ("user_data", "create_time", "lists", "external_id", "avatar", "event_id")
+FACE_COLUMNS = ("user_data", "create_time", "lists", "external_id", "avatar", "event_id", "attribute_id")
 # fmt: off
 EVENT_COLUMNS = (
     "create_time", "external_id", "handler_id", "source", "top_match", "match_result",
     "face_detections", "face_id", "attach_result", "gender", "age", "emotion", "ethnic_group", "tags",
     "user_data", "city", "area", "district", "street", "house_number", "latitude", "longitude", "mask",
-    "track_id", "liveness",
+    "track_id", "liveness", "attribute_id",
 )
 # fmt: on
 """Columns that a report may have after `cluster` and the object id."""
@@ -219,11 +219,19 @@ def _check_names(message: dict[str, Any]) -> None:
     if isinstance(filters, dict):
         _check_filter_names(filters, object_type)
     columns = report.get("columns") if isinstance(report, dict) else None
-    if isinstance(columns, list):
-        known = EVENT_COLUMNS if object_type == "event" else FACE_COLUMNS
-        for name in columns:
-            if name not in known:
-                raise _unknown("report column", name, known, object_type)
+    if isinstance(columns, list) and (problem := column_problem(object_type, columns)):
+        raise _BadRequest("bad_request", f"content.report.columns: {problem}")
+
+
+def column_problem(object_type: ObjectType, names: Sequence[object]) -> str | None:
+    """What is wrong with the columns that a report shall have; None when nothing is."""
+    known = EVENT_COLUMNS if object_type == "event" else FACE_COLUMNS
+    for position, name in enumerate(names):
+        if name not in known:
+            return f"no column {_shown(name)} of {object_type}s; there are {', '.join(sorted(known))}"
+        if name in names[:position]:
+            return f"the column {name} is named twice"
+    return None
 
 
 def _check_filter_names(filters: dict[str, Any], object_type: ObjectType) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from stream_cluster.errors import TaskError
-from stream_cluster.messages import EVENT_COLUMNS, FACE_COLUMNS, format_time
+from stream_cluster.messages import column_problem, format_time
 from stream_cluster.model import ObjectType
 
-_FORMULA_STARTS = frozenset("=+-@\t\r")
+# What a spreadsheet may evaluate: a formula's first character, also its full-width form, at the start or after
+# what an import may strip; and the characters at which an import may begin a new cell.
+_FORMULA = re.compile(r"[\t\r\n]|[\s\x00-\x1f\x7f\u200b\u2060\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 
 def csv_value(value: Any) -> Any:
     """A value that a spreadsheet does not take for a formula; None becomes an empty field."""
-    if isinstance(value, str) and value[:1] in _FORMULA_STARTS:
+    if isinstance(value, str) and _FORMULA.match(value):
         return f"'{value}"
     return value  # the csv module writes None as an empty field
 
@@ -50,12 +53,7 @@ def resolve_columns(object_type: ObjectType, names: Sequence[str]) -> list[Colum
     Raises:
         TaskError: `bad_request`; the message lists the columns that exist.
     """
-    known = EVENT_COLUMNS if object_type == "event" else FACE_COLUMNS
-    for name in names:
-        if name not in known:
-            raise TaskError(
-                "bad_request", f"report.columns: no column {name!r}; there are {', '.join(sorted(known))}"
-            )
-    if len(set(names)) != len(names):
-        raise TaskError("bad_request", "report.columns: a column is named twice")
+    problem = column_problem(object_type, names)
+    if problem is not None:
+        raise TaskError("bad_request", f"content.report.columns: {problem}")
     return [_SPECIAL.get(name) or Column(name, f"objects.{name}") for name in names]

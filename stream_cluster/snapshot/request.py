@@ -11,7 +11,7 @@ import msgspec
 from stream_cluster.config import ImageSettings, Settings, SimilaritySettings
 from stream_cluster.errors import TaskError
 from stream_cluster.messages import TaskRequest
-from stream_cluster.model import DescriptorType, ObjectType, SpaceKey
+from stream_cluster.model import DescriptorType, ObjectType
 from stream_cluster.snapshot.columns import Column, resolve_columns
 from stream_cluster.snapshot.filters import Condition, compile_filters
 from stream_cluster.snapshot.threshold import threshold_on
@@ -28,7 +28,7 @@ class ClusteringRequest:
     object_type: ObjectType
     descriptor_type: DescriptorType
     descriptor_version: int | None
-    """None: the newest version that has objects."""
+    """The one that the task names, else the configured one; None: the newest that has objects."""
     threshold: float | None
     """On the scale of the version that is clustered; None: its default. See `Threshold`."""
     similarity: SimilaritySettings
@@ -54,7 +54,8 @@ def resolve_request(task: TaskRequest, settings: Settings, read_time_us: int) ->
 
     Raises:
         TaskError: `bad_request` for what this release does not do, and for a threshold outside the scale of
-            the version that the task names; without one, the scale is known when the space is.
+            the version that the task or the configuration names; without one, the scale is known when the
+            space is.
     """
     content = task.content
     unavailable = {
@@ -67,18 +68,20 @@ def resolve_request(task: TaskRequest, settings: Settings, read_time_us: int) ->
             raise TaskError("bad_request", f"{name} is not available yet")
     if content.save_images and not settings.images.roots:
         raise TaskError("bad_request", "content.save_images: no image root is configured (images.roots)")
-    similarity = settings.similarity
-    if content.threshold is not None and content.descriptor_version is not None:
-        threshold_on(similarity, content.descriptor_type, content.descriptor_version, content.threshold)
+    version = content.descriptor_version
+    if version is None:
+        version = getattr(settings.matching.descriptor_version, content.descriptor_type)
+    if content.threshold is not None and version is not None:
+        threshold_on(settings.similarity, content.descriptor_type, version, content.threshold)
     return ClusteringRequest(
         task_id=task.task_id,
         account_id=task.account_id,
         description=task.description,
         object_type=content.object_type,
         descriptor_type=content.descriptor_type,
-        descriptor_version=content.descriptor_version,
+        descriptor_version=version,
         threshold=content.threshold,
-        similarity=similarity,
+        similarity=settings.similarity,
         use_track_info=content.use_track_info,
         conditions=compile_filters(content.filters, content.object_type, read_time_us),
         read_time_us=read_time_us,
@@ -101,14 +104,11 @@ def find_space(view: PartitionView, request: ClusteringRequest) -> SpaceRecord:
         and space.key.descriptor_type == request.descriptor_type
         and request.descriptor_version in (None, space.key.version)
     ]
-    if not candidates:
-        version = "" if request.descriptor_version is None else f" version {request.descriptor_version}"
-        raise TaskError(
-            "empty_selection",
-            f"the account has no {request.object_type} with a {request.descriptor_type} descriptor{version}",
-        )
-    return max(candidates, key=lambda space: _version(space.key))
-
-
-def _version(key: SpaceKey) -> int:
-    return key.version
+    for space in sorted(candidates, key=lambda space: space.key.version, reverse=True):
+        if view.has_objects(space):
+            return space
+    version = "" if request.descriptor_version is None else f" version {request.descriptor_version}"
+    raise TaskError(
+        "empty_selection",
+        f"the account has no {request.object_type} with a {request.descriptor_type} descriptor{version}",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,10 @@ from stream_cluster.errors import TaskError
 from stream_cluster.model import Interrupt, Progress
 from stream_cluster.snapshot.archive import ArchiveContent, ArchiveFile, write_archive
 from stream_cluster.snapshot.clusters import Clusters, labels_by_matching, labels_from_forest, number_clusters
-from stream_cluster.snapshot.filters import Condition, where_clause
 from stream_cluster.snapshot.request import ClusteringRequest, find_space
 from stream_cluster.snapshot.selection import Selection, select
 from stream_cluster.snapshot.threshold import Threshold, threshold_on
-from stream_cluster.state.view import PartitionView, SpaceRecord
+from stream_cluster.state.view import PartitionView
 
 ARCHIVE_FORMAT = 1
 
@@ -83,14 +82,14 @@ def run_snapshot(
         mark = now
 
     overall("select", 0.0)
-    selection, future_objects = _select(view, request, interrupt)
+    selection = _select(view, request, interrupt)
     lap("select")
     overall("match", 0.0)
     version = selection.space.key.version
     threshold = threshold_on(request.similarity, request.descriptor_type, version, request.threshold)
     clusters, method = _cluster(view, threshold, selection, interrupt, overall)
     lap("cluster")
-    counts = _counts(view, selection, future_objects, clusters)
+    counts = _counts(view, selection, clusters)
     content = ArchiveContent(
         view=view,
         selection=selection,
@@ -114,35 +113,24 @@ def run_snapshot(
     )
 
 
-def _select(view: PartitionView, request: ClusteringRequest, interrupt: Interrupt) -> tuple[Selection, int]:
-    """The selection, and how many objects the default of create_time__lt left out of it."""
-    space = find_space(view, request)
-    conditions = list(request.conditions)
-    future_objects = 0
-    if request.read_time_us is not None and not any(one.name == "create_time__lt" for one in conditions):
-        future_objects = _count(view, space, [*conditions, _dated(">=", request.read_time_us)])
-        # Usually nothing lies in the future; then the bound is left out, so that the whole space is
-        # recognised as such and the archive does not depend on when the task was read.
-        if future_objects:
-            conditions.append(_dated("<", request.read_time_us))
-    selection = select(view, space, conditions, with_tracks=request.use_track_info, interrupt=interrupt)
+def _select(view: PartitionView, request: ClusteringRequest, interrupt: Interrupt) -> Selection:
+    selection = select(
+        view,
+        find_space(view, request),
+        request.conditions,
+        with_tracks=request.use_track_info,
+        interrupt=interrupt,
+        read_time_us=request.read_time_us,
+    )
     if not len(selection):
+        # The last filter that left anything out left nothing over.
+        name, removed = [item for item in selection.removed_by_filter.items() if item[1]][-1]
         raise TaskError(
             "empty_selection",
-            f"the filters select none of {selection.in_space} objects of this descriptor type",
+            f"the filters select none of {selection.in_space} objects of this descriptor type: "
+            f"{name} excludes the last {removed}",
         )
-    return selection, future_objects
-
-
-def _dated(operator: str, time_us: int) -> Condition:
-    """Objects before or after a time; those without a date are before every time."""
-    unknown = "create_time_us IS NULL OR " if operator == "<" else ""
-    return Condition("create_time__lt", f"({unknown}create_time_us {operator} ?)", (time_us,))
-
-
-def _count(view: PartitionView, space: SpaceRecord, conditions: Sequence[Condition]) -> int:
-    where, parameters = where_clause(space, conditions)
-    return int(next(view.query(f"SELECT count(*) FROM objects WHERE {where}", parameters))[0])
+    return selection
 
 
 def _cluster(
@@ -162,13 +150,11 @@ def _cluster(
     return number_clusters(labels), method
 
 
-def _counts(
-    view: PartitionView, selection: Selection, future_objects: int, clusters: Clusters
-) -> dict[str, int]:
+def _counts(view: PartitionView, selection: Selection, clusters: Clusters) -> dict[str, Any]:
     """Counts that reconcile.
 
-    objects_received = duplicates + objects; objects = filtered_out + selected; selected = the sum of all
-    cluster sizes.
+    objects_received = duplicates + objects; objects = filtered_out + selected; filtered_out = the sum of
+    removed_by_filter; selected = the sum of all cluster sizes.
     """
     space = selection.space
     rejected = sum(
@@ -181,7 +167,8 @@ def _counts(
         "duplicates": space.duplicates,
         "objects": selection.in_space,
         "filtered_out": selection.in_space - len(selection),
-        "dated_after_the_task": future_objects,
+        "removed_by_filter": selection.removed_by_filter,
+        "dated_after_the_task": selection.dated_after_the_task,
         "selected": len(selection),
         "clusters": len(clusters),
         "singletons": int((clusters.sizes == 1).sum()),
@@ -197,7 +184,7 @@ def _manifest(
     *,
     method: str,
     as_of: Mapping[str, Any] | None,
-    counts: Mapping[str, int],
+    counts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """manifest.json: everything that determines the result."""
     space = selection.space

@@ -1,4 +1,4 @@
-"""The file format of a partition's database, version 1.
+"""The file format of a partition's database, version 2.
 
 One SQLite file in WAL mode per input partition, `partition-<number>.sqlite`. `PRAGMA application_id` is
 0x73634c31 ("scL1") and `PRAGMA user_version` is the format version. All integers in blobs are little-endian.
@@ -24,7 +24,7 @@ it is read; damage to the tables' structure is reported by SQLite itself.
 
 from __future__ import annotations
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 APPLICATION_ID = 0x73634C31
 
 ROW_BITS = 32
@@ -110,8 +110,7 @@ CREATE TABLE objects (
 {_OBJECT_COLUMNS}
 ) STRICT;
 CREATE UNIQUE INDEX objects_by_id ON objects (space_id, object_id);
-CREATE INDEX objects_by_time ON objects (space_id, create_time_us, object_id);
-CREATE INDEX objects_by_track ON objects (space_id, track_id) WHERE track_id IS NOT NULL;
+CREATE INDEX objects_by_time ON objects (space_id, create_time_us, object_id, source, track_id);
 CREATE TABLE codes (
     key INTEGER PRIMARY KEY,
     rows INTEGER NOT NULL,
@@ -143,6 +142,13 @@ CREATE TABLE tasks (
     barrier INTEGER NOT NULL,
     PRIMARY KEY (account_id, task_id)
 ) STRICT, WITHOUT ROWID;
+"""
+
+# Statements that bring a file of version 1 to version 2.
+UPGRADE_1_TO_2 = """
+DROP INDEX objects_by_track;
+DROP INDEX objects_by_time;
+CREATE INDEX objects_by_time ON objects (space_id, create_time_us, object_id, source, track_id);
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stream_cluster.model import Codes, Links, SpaceKey
+from stream_cluster.errors import Cancelled, StateError, TaskError
+from stream_cluster.model import Codes, Interrupt, Links, SpaceKey
 from stream_cluster.state.chunks import gather_codes, read_links
 from stream_cluster.state.database import explain_errors, load_offsets, open_reader, read_meta
+
+# Instructions of SQLite's machine: a few milliseconds.
+_STEPS_BETWEEN_CHECKS = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,33 @@ class PartitionView:
             while rows := cursor.fetchmany(4096):
                 yield from rows
 
+    @contextlib.contextmanager
+    def stoppable(self, interrupt: Interrupt) -> Iterator[None]:
+        """Let `interrupt` end the queries of the block, also those that work long before their first row.
+
+        Raises:
+            Cancelled, TaskError: as `interrupt.check` does.
+        """
+        stopped: list[Exception] = []
+
+        def stop() -> bool:
+            try:
+                interrupt.check()
+            except (Cancelled, TaskError) as error:
+                stopped.append(error)
+            return bool(stopped)
+
+        # Called by SQLite within a query; what it raises would be lost there.
+        self._db.set_progress_handler(stop, _STEPS_BETWEEN_CHECKS)
+        try:
+            yield
+        except StateError:
+            if stopped:
+                raise stopped[0] from None
+            raise
+        finally:
+            self._db.set_progress_handler(None, 0)
+
     def offsets(self) -> dict[tuple[str, int], int]:
         """next_offset by (topic, partition)."""
         with explain_errors(self.path):
@@ -90,6 +122,11 @@ class PartitionView:
             (account_id, account_id),
         )
         return [SpaceRecord(row[0], SpaceKey(*row[1:5]), *row[5:]) for row in rows]
+
+    def has_objects(self, space: SpaceRecord) -> bool:
+        """Whether the space holds an object."""
+        found = self.query("SELECT 1 FROM objects WHERE space_id = ? LIMIT 1", [space.space_id])
+        return next(found, None) is not None
 
     def links(self, space_id: int, above: float) -> Links:
         """Forest links with a similarity strictly greater than `above`: their components are the clusters."""
