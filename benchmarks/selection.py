@@ -72,9 +72,7 @@ _TARGETS = {"time_and_source": 0.5, "archive": 8.0}
 
 def make_state(folder: Path, objects: int) -> None:
     """Write the database of a partition with one space of that many objects."""
-    database = open_writer(
-        database_path(folder, 0), _IDENTITY.meta(), synchronous="off", page_cache_mb=256
-    )
+    database = open_writer(database_path(folder, 0), _IDENTITY.meta(), synchronous="off", page_cache_mb=256)
     random = np.random.default_rng(2)
     descriptor = Descriptor("face", 1, np.ones(1, np.int8), "attribute", None, 0.9)
     with transaction(database):

@@ -15,6 +15,8 @@ from stream_cluster.cli.signals import stoppable
 from stream_cluster.errors import InputError
 
 if TYPE_CHECKING:
+    from stream_cluster.config import Settings
+    from stream_cluster.model import DescriptorType
     from stream_cluster.offline.run import OfflineResult
 
 EPILOG = f"""\
@@ -115,7 +117,7 @@ def cluster(
             settings,
             output,
             account_id=account,
-            vector_version=1 if descriptor_version is None else descriptor_version,
+            vector_version=_vector_version(descriptor_version, settings, descriptor_type),
             interrupt=interrupt,
             progress=progress,
         )
@@ -133,6 +135,12 @@ def _image_roots(given: list[str] | None) -> list[dict[str, Any]] | None:
         if not Path(root["path"]).is_dir():
             raise InputError(f"--image-root {root['path']}: found no directory there")
     return roots
+
+
+def _vector_version(asked: int | None, settings: Settings, descriptor_type: DescriptorType) -> int:
+    """Version of the descriptors in an .npz, which does not say it: the one that the task is about, else 1."""
+    configured: int | None = getattr(settings.matching.descriptor_version, descriptor_type)
+    return next((version for version in (asked, configured) if version is not None), 1)
 
 
 def _show(result: OfflineResult, *, as_json: bool) -> None:

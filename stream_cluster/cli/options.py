@@ -63,7 +63,7 @@ DescriptorVersionOption = Annotated[
     typer.Option(
         "--descriptor-version",
         min=0,
-        help="Version of the descriptors; else the newest one there is.",
+        help="Version of the descriptors; else matching.descriptor_version of the settings, else the newest.",
         rich_help_panel=_SELECTION,
     ),
 ]

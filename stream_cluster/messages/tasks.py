@@ -235,16 +235,14 @@ def column_problem(object_type: ObjectType, names: Sequence[object]) -> str | No
 
 
 def _check_filter_names(filters: dict[str, Any], object_type: ObjectType) -> None:
-    known = filters_of(object_type)
+    known = sorted(filters_of(object_type))
     for name in filters:
         if name not in known:
-            raise _unknown("filter", name, sorted(known), object_type)
-
-
-def _unknown(what: str, name: object, known: Iterable[str], object_type: ObjectType) -> _BadRequest:
-    close = difflib.get_close_matches(_shown(name).strip("'"), list(known), n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return _BadRequest("unknown_field", f"{what} {_shown(name)} is not known for {object_type}s{hint}")
+            nearest = difflib.get_close_matches(_shown(name).strip("'"), known, n=1, cutoff=0)[0]
+            raise _BadRequest(
+                "unknown_field",
+                f"filter {_shown(name)} is not known for {object_type}s; did you mean {nearest}?",
+            )
 
 
 def _shown(value: object) -> str:

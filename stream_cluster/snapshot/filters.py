@@ -77,11 +77,10 @@ def _before(column: str, value: str, now_us: int) -> _Sql:
 def _in_box(longitude: str, box: GeoBox, _now_us: int) -> _Sql:
     # The 180th meridian has two names; as -180 it is where a box that crosses it goes on.
     east_of = f"(CASE {longitude} WHEN 180 THEN -180.0 ELSE {longitude} END)"
-    west = -180.0 if box.longitude__gte == 180 else box.longitude__gte
-    both = "AND" if west <= box.longitude__lt else "OR"
+    both = "AND" if box.longitude__gte < box.longitude__lt else "OR"
     return (
         f"({east_of} >= ? {both} {east_of} < ?) AND latitude >= ? AND latitude < ?",
-        (west, box.longitude__lt, box.latitude__gte, box.latitude__lt),
+        (box.longitude__gte, box.longitude__lt, box.latitude__gte, box.latitude__lt),
     )
 
 
@@ -172,9 +171,7 @@ DEFINITIONS: tuple[FilterDefinition, ...] = (
     FilterDefinition("headwear", _EVENTS, _any_item, "headwear", "one of its values is any of"),
     FilterDefinition("clothing", _EVENTS, _any_item, "clothing", "one of its values is any of"),
     FilterDefinition("backpack", _EVENTS, _any_item, "backpack", "one of its values is any of"),
-    FilterDefinition(
-        "top_matching_candidates_label", _EVENTS, _any_of, _match("label"), "equal, or any of"
-    ),
+    FilterDefinition("top_matching_candidates_label", _EVENTS, _any_of, _match("label"), "equal, or any of"),
     FilterDefinition("top_similar_object_ids", _EVENTS, _any_of, _match("object_id"), "any of"),
     FilterDefinition("top_similar_external_ids", _EVENTS, _any_of, _match("external_id"), "any of"),
     FilterDefinition(

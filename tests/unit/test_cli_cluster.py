@@ -182,8 +182,8 @@ def test_an_input_that_cannot_be_used_is_one_line_and_code_2(tmp_path, output, m
     [
         (["--threshold", "1.5"], "--threshold: found 1.5, expected -1 to 1"),
         (["--threshold", "nan"], "--threshold: found nan"),
-        (["--columns", "sourc"], "report column 'sourc' is not known for events; did you mean source?"),
-        (["--columns", "source,source"], "a column is named twice"),
+        (["--columns", "sourc"], "no column 'sourc' of events; there are age, area, "),
+        (["--columns", "source,source"], "the column source is named twice"),
         (["--linkage", "average"], "content.linkage = average is not available yet"),
         (["--save-images"], "content.save_images: no image root is configured (images.roots)"),
         (["--save-images", "--image-root", "absent"], "--image-root absent: found no directory there"),
@@ -214,7 +214,7 @@ def test_a_wrong_option_is_told_before_anything_is_read(events, output, options,
         ('{"source": ["cam0"]}', "filter 'source' is not known for events; did you mean sources?"),
         ('{"sources": "cam0"}', "Expected `array"),
         ('{"create_time__gte": "yesterday"}', "expected an RFC 3339 time with offset"),
-        ('{"age__gte": 18}', "content.filters.age__gte is not available yet"),
+        ('{"meta": {"a": {}}}', "content.filters.meta: found an empty object"),
     ],
 )
 def test_a_bad_filters_file_is_told_with_its_reason(tmp_path, events, output, text, message):

@@ -231,7 +231,7 @@ def test_generate_refuses_unknown_faults():
         (["task", "submit", "--account", "a", "--callback-url", "ftp://x"], "expected an http or https URL"),
         (["task", "submit", "--account", "a", "--deadline-s", "nan"], "not finite"),
         (["task", "submit", "--account", "a", "--deadline-s", "0"], "deadline_s"),
-        (["task", "submit", "--account", "a", "--columns", "x"], "report column 'x'"),
+        (["task", "submit", "--account", "a", "--columns", "x"], "no column 'x' of events"),
         (["task", "cancel", "a/b", "--account", "a"], "task_id"),
         (["task", "watch", "t", "--account", "a", "--timeout-s", "-1"], "--timeout-s: found -1"),
         (["produce", "absent.jsonl"], "absent.jsonl: cannot be read"),

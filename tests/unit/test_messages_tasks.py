@@ -140,7 +140,7 @@ def example(name: str):
         return "now-3h"
     if "_id__" in name:
         return "id"
-    if "similarity__" in name:
+    if "similarity__" in name or name == "quality__gte":
         return 0.5
     return 18 if name.startswith("age__") else ["a", "b"]
 
@@ -157,11 +157,19 @@ def test_every_filter_of_a_type_is_understood_and_survives(objects_type, known):
 
 
 def test_the_filters_are_those_of_the_contract():
-    assert len(EVENT_FILTERS) == 38
-    assert len(FACE_FILTERS) == 9
+    assert len(EVENT_FILTERS) == 39
+    assert len(FACE_FILTERS) == 10
     assert set(Filters.__struct_fields__) == EVENT_FILTERS | FACE_FILTERS
-    assert len(EVENT_COLUMNS) == 25
-    assert len(FACE_COLUMNS) == 6
+    assert len(EVENT_COLUMNS) == 26
+    assert len(FACE_COLUMNS) == 7
+
+
+def test_numbers_that_json_lacks_are_no_values_of_filters():
+    for name in ("quality__gte", "top_similar_object_similarity__gte"):
+        value = msgspec.msgpack.encode(task({"filters": {name: float("nan")}}))
+        bad = decode_task(RawRecord("t", 0, 0, 0, None, value, MSGPACK))
+        assert isinstance(bad, BadTask)
+        assert bad.code == "bad_request"
 
 
 def test_a_single_value_is_a_list_of_one():
@@ -186,10 +194,51 @@ BAD = {
     ),
     "an unknown column": (
         task({"report": {"columns": ["colour"]}}),
-        "unknown_field",
-        "report column 'colour'",
+        "bad_request",
+        "content.report.columns: no column 'colour' of events; there are age, area, attach_result, ",
     ),
-    "a column of the other type": (task({"report": {"columns": ["avatar"]}}), "unknown_field", "'avatar'"),
+    "a column of the other type": (
+        task({"report": {"columns": ["avatar"]}}),
+        "bad_request",
+        "no column 'avatar'",
+    ),
+    "a column that is no text": (task({"report": {"columns": [[]]}}), "bad_request", "no column list"),
+    "a column twice": (task({"report": {"columns": ["age", "age"]}}), "bad_request", "age is named twice"),
+    "a filter like none": (task({"filters": {"zzz": 1}}), "unknown_field", "did you mean "),
+    "a path to nothing": (task({"filters": {"meta": {}}}), "bad_request", "meta: found an empty object"),
+    "a nested path to nothing": (
+        task({"filters": {"meta": {"a": {}}}}),
+        "bad_request",
+        "meta: found an empty object, expected at least one path",
+    ),
+    "a path with a quote": (task({"filters": {"meta": {'a"b': 1}}}), "bad_request", "without quotes"),
+    "a path with a backslash": (task({"filters": {"meta": {"a\\b": 1}}}), "bad_request", "backslashes"),
+    "a path without end": (
+        task({"filters": {"meta": {"a." * 64 + "a": 1}}}),
+        "bad_request",
+        "found a path of 65 names, expected at most 64",
+    ),
+    "an object among values": (
+        task({"filters": {"meta": {"a": [1, {"b": 2}]}}}),
+        "bad_request",
+        "found an object in a list",
+    ),
+    "a list among values": (task({"filters": {"meta": {"a": [[1]]}}}), "bad_request", "found a list in a"),
+    "a character that SQLite ends text at": (
+        task({"filters": {"tags": ["a", "b\0"]}}),
+        "bad_request",
+        "filters.tags: found the character U+0000",
+    ),
+    "the same in meta": (
+        task({"filters": {"meta": {"a": "b\0"}}}),
+        "bad_request",
+        "filters.meta: found the character U+0000",
+    ),
+    "a box without width": (
+        task({"filters": {"geo_position": EXAMPLES["geo_position"] | {"longitude__lt": 170}}}),
+        "bad_request",
+        "expected two different longitudes",
+    ),
     "a filter of the wrong type": (
         task({"filters": {"sources": "cam"}}),
         "bad_request",

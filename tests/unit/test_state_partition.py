@@ -223,8 +223,8 @@ def test_another_programs_database_is_refused(tmp_path):
 
 def test_another_format_version_is_refused(filled):
     with sqlite3.connect(filled / DATABASE) as connection:
-        connection.execute("PRAGMA user_version = 2")
-    with pytest.raises(StateFormatError, match="state format 2, but this release reads format 1"):
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(StateFormatError, match="state format 99, but this release reads format 2"):
         open_partition(filled)
     with pytest.raises(StateFormatError):
         PartitionView(filled / DATABASE)
