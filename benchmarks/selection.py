@@ -2,10 +2,10 @@
 
     python -m benchmarks.selection [--objects 1000000] [--write benchmarks/results/selection.json]
 
-The state is written straight into the database: objects with metadata of every kind, in the order of their
-time, and codes of 512 values with as many links as the published table has (`benchmarks.seed_data`), in chunks
-as micro-batches leave them. The tasks run in a process of its own, so that its peak memory is not that of the
-generator. Each task runs once to warm the page cache and then three times; the median is shown.
+The state is written straight into the database: objects with metadata of every kind, in the order of
+their time, and codes of 512 values with as many links as the published table has (`benchmarks.seed_data`), in
+chunks as micro-batches leave them. The tasks run in a process of its own, so that its peak memory is not that
+of the generator. Each task runs once to warm the page cache and then three times; the median is shown.
 
 time_and_source      a fifth of the time and half of the sources: 100,000 of a million. The target.
 source               a tenth of the sources, at any time: also 100,000

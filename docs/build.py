@@ -25,11 +25,10 @@ from stream_cluster.errors import TaskError
 from stream_cluster.matching import CodeStore
 from stream_cluster.matching.hnsw import HnswMatcher
 from stream_cluster.matching.kernel import Sketch
-from stream_cluster.messages import EVENT_COLUMNS, FACE_COLUMNS, Filters, decode_task, filters_of
+from stream_cluster.messages import EVENT_COLUMNS, FACE_COLUMNS, decode_task
 from stream_cluster.messages.tasks import TaskRequest
-from stream_cluster.model import ObjectType
 from stream_cluster.service.metrics import Metrics
-from stream_cluster.snapshot.filters import compile_filters
+from stream_cluster.snapshot.filters import DEFINITIONS
 from stream_cluster.snapshot.request import resolve_request
 from stream_cluster.state.schema import DDL
 
@@ -140,24 +139,17 @@ def _store_bytes(dim: int, *, sketched: bool = False) -> int:
 
 
 def filters() -> str:
-    """Which filters of a task are served, found by asking for each."""
-    rows = []
-    for name in Filters.__struct_fields__:
-        cells = [code(name)]
-        cells += [_served(name, kind) if name in filters_of(kind) else "" for kind in _OBJECT_TYPES]
-        rows.append(cells)
-    return table(["filter", "events", "faces"], rows)
-
-
-_OBJECT_TYPES: tuple[ObjectType, ...] = ("event", "face")
-
-
-def _served(name: str, object_type: ObjectType) -> str:
-    try:
-        compile_filters(msgspec.convert({name: None}, Filters), object_type, 0)
-    except TaskError:
-        return "not yet"
-    return "yes"
+    """Every filter, what it compares, and how."""
+    rows = [
+        [
+            code(definition.name),
+            " and ".join(f"{object_type}s" for object_type in definition.object_types),
+            code(definition.value),
+            definition.meaning,
+        ]
+        for definition in DEFINITIONS
+    ]
+    return table(["filter", "of", "column", "selects values that are"], rows)
 
 
 def unavailable() -> str:
@@ -176,13 +168,6 @@ def unavailable() -> str:
             resolve_request(task, Settings(), 0)
         except TaskError as error:
             lines.append(f"- {what}: `{error.message}`")
-    names = Filters.__struct_fields__
-    missing = sum(
-        "not yet" in {_served(n, kind) for kind in _OBJECT_TYPES if n in filters_of(kind)} for n in names
-    )
-    if missing:
-        where = "[docs/messages.md](docs/messages.md#filters)"
-        lines.append(f"- {missing} of {len(names)} filters, for events, faces or both; {where} lists them")
     return "\n".join(lines) or "Nothing of the message contract is refused."
 
 
@@ -258,6 +243,10 @@ _HEADLINES = (
     ("snapshot.json", "their labels at one threshold, seconds", "labels_s.median"),
     ("snapshot.json", "the whole snapshot with its archive, seconds", "archive.seconds"),
     ("snapshot.json", "its peak memory, MB", "peak_memory_mb"),
+    ("selection.json", "objects selected by time and source", "time_and_source.selected"),
+    ("selection.json", "of so many", "time_and_source.objects"),
+    ("selection.json", "to select them, seconds", "time_and_source.seconds"),
+    ("selection.json", "from the task to its archive, matched again, seconds", "archive.seconds"),
 )
 
 

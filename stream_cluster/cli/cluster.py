@@ -138,7 +138,7 @@ def _image_roots(given: list[str] | None) -> list[dict[str, Any]] | None:
 
 
 def _vector_version(asked: int | None, settings: Settings, descriptor_type: DescriptorType) -> int:
-    """Version of the descriptors in an .npz, which does not say it: the one that the task is about, else 1."""
+    """Version of the descriptors in an .npz, which does not say: the one the task is about, else 1."""
     configured: int | None = getattr(settings.matching.descriptor_version, descriptor_type)
     return next((version for version in (asked, configured) if version is not None), 1)
 

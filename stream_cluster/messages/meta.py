@@ -1,7 +1,8 @@
 """The `meta` filter: values at paths of an object's free JSON.
 
-A path is names joined by dots, and `\\.` is a dot inside a name; a nested object continues the path, so
-`{"gate": {"number": 4}}` says the same as `{"gate.number": 4}`. A path leads through objects, never into lists.
+A path is names joined by dots, and `\\.` is a dot inside a name; a nested object continues the path:
+`{"gate": {"number": 4}}` says the same as `{"gate.number": 4}`. A path leads through objects, never into
+lists.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def _names(key: str) -> tuple[str, ...]:
     for name in names:
         if _ESCAPED.search(name):
             raise ValueError(
-                f"found the path {key[:100]!r}, expected names without quotes, backslashes and control characters"
+                f"found the path {key[:100]!r}, "
+                "expected names without quotes, backslashes and control characters"
             )
     return names
 

@@ -11,8 +11,8 @@ from stream_cluster.errors import TaskError
 from stream_cluster.messages import column_problem, format_time
 from stream_cluster.model import ObjectType
 
-# What a spreadsheet may evaluate: a formula's first character, also its full-width form, at the start or after
-# what an import may strip; and the characters at which an import may begin a new cell.
+# What a spreadsheet may evaluate: a formula's first character, also its full-width form, at the start or
+# after what an import may strip; and the characters at which an import may begin a new cell.
 _FORMULA = re.compile(r"[\t\r\n]|[\s\x00-\x1f\x7f\u200b\u2060\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 

@@ -20,7 +20,7 @@ from stream_cluster.state.view import SpaceRecord
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One filter as a SQL condition on the `objects` table; an object for which it is NULL does not meet it."""
+    """One filter as a SQL condition on the `objects` table; where it is NULL, the object does not meet it."""
 
     name: str
     sql: str
@@ -57,7 +57,7 @@ def _below(column: str, value: Any, _now_us: int) -> _Sql:
     return f"{column} < ?", (value,)
 
 
-# Numbers in JSON text: the bound value is read by the same routine as the stored one, so that equal stays equal.
+# Numbers in JSON text: the bound one is read by the same routine as the stored one, so equal stays equal.
 def _json_at_least(column: str, value: float, _now_us: int) -> _Sql:
     return f"{column} >= json_extract(?, '$')", (_json(value),)
 
@@ -146,11 +146,13 @@ DEFINITIONS: tuple[FilterDefinition, ...] = (
     FilterDefinition("event_ids", _EVENTS, _any_of, "object_id", "any of"),
     FilterDefinition("event_id__gte", _EVENTS, _at_least, "object_id", "at or after, by code points"),
     FilterDefinition("event_id__lt", _EVENTS, _below, "object_id", "before, by code points"),
-    FilterDefinition("face_ids", _EVENTS, _any_of, "face_id", "any of; the face it was attached to"),
+    FilterDefinition(
+        "face_ids", _EVENTS, _any_of, "face_id", "any of; the face that the event was attached to"
+    ),
     FilterDefinition("face_ids", _FACES, _any_of, "object_id", "any of"),
     FilterDefinition("face_id__gte", _FACES, _at_least, "object_id", "at or after, by code points"),
     FilterDefinition("face_id__lt", _FACES, _below, "object_id", "before, by code points"),
-    FilterDefinition("list_id", _FACES, _any_item, "list_ids", "one of its lists is any of"),
+    FilterDefinition("list_id", _FACES, _any_item, "list_ids", "a list with any of"),
     FilterDefinition("handler_ids", _EVENTS, _any_of, "handler_id", "any of"),
     FilterDefinition("sources", _EVENTS, _any_of, "source", "any of"),
     FilterDefinition("stream_ids", _EVENTS, _any_of, "stream_id", "any of"),
@@ -159,8 +161,8 @@ DEFINITIONS: tuple[FilterDefinition, ...] = (
     FilterDefinition("attribute_ids", _BOTH, _any_of, "attribute_id", "any of; of the descriptor"),
     FilterDefinition("quality__gte", _BOTH, _at_least, "quality", "at least; of the descriptor"),
     FilterDefinition("user_data", _BOTH, _any_of, "user_data", "equal, or any of"),
-    FilterDefinition("tags", _EVENTS, _any_item, "tags", "one of its tags is any of"),
-    FilterDefinition("meta", _EVENTS, _at_paths, "meta", "all of the paths, see below"),
+    FilterDefinition("tags", _EVENTS, _any_item, "tags", "a list with any of"),
+    FilterDefinition("meta", _EVENTS, _at_paths, "meta", "equal at all of the paths, see below"),
     FilterDefinition("gender", _EVENTS, _any_of, "gender", "equal, or any of"),
     FilterDefinition("age__gte", _EVENTS, _at_least, "age", "at least"),
     FilterDefinition("age__lt", _EVENTS, _below, "age", "below"),
@@ -168,9 +170,9 @@ DEFINITIONS: tuple[FilterDefinition, ...] = (
     FilterDefinition("ethnic_groups", _EVENTS, _any_of, "ethnic_group", "any of"),
     FilterDefinition("masks", _EVENTS, _any_of, "mask", "any of"),
     FilterDefinition("liveness", _EVENTS, _any_of, "liveness", "equal, or any of"),
-    FilterDefinition("headwear", _EVENTS, _any_item, "headwear", "one of its values is any of"),
-    FilterDefinition("clothing", _EVENTS, _any_item, "clothing", "one of its values is any of"),
-    FilterDefinition("backpack", _EVENTS, _any_item, "backpack", "one of its values is any of"),
+    FilterDefinition("headwear", _EVENTS, _any_item, "headwear", "a list with any of"),
+    FilterDefinition("clothing", _EVENTS, _any_item, "clothing", "a list with any of"),
+    FilterDefinition("backpack", _EVENTS, _any_item, "backpack", "a list with any of"),
     FilterDefinition("top_matching_candidates_label", _EVENTS, _any_of, _match("label"), "equal, or any of"),
     FilterDefinition("top_similar_object_ids", _EVENTS, _any_of, _match("object_id"), "any of"),
     FilterDefinition("top_similar_external_ids", _EVENTS, _any_of, _match("external_id"), "any of"),
@@ -185,7 +187,9 @@ DEFINITIONS: tuple[FilterDefinition, ...] = (
     FilterDefinition("districts", _EVENTS, _any_of, "district", "any of"),
     FilterDefinition("streets", _EVENTS, _any_of, "street", "any of"),
     FilterDefinition("house_numbers", _EVENTS, _any_of, "house_number", "any of"),
-    FilterDefinition("geo_position", _EVENTS, _in_box, "longitude", "inside the box, see below"),
+    FilterDefinition(
+        "geo_position", _EVENTS, _in_box, "longitude", "inside the box, with latitude; see below"
+    ),
 )
 """In the order in which objects that several filters exclude are attributed to one of them.
 

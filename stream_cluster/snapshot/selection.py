@@ -175,7 +175,7 @@ def _first_unmet(
     where, parameters = where_clause(space, within)
     cases = " ".join(f"WHEN {one.sql} IS NOT TRUE THEN {number}" for number, one in enumerate(conditions))
     counts = ", ".join(f"count(*) FILTER (WHERE unmet = {number})" for number in range(len(conditions)))
-    # With a LIMIT the inner query is not merged into the outer one, which would test each object once per count.
+    # With a LIMIT the inner query is not merged into the outer one, where each count would test each object.
     sql = f"SELECT {counts} FROM (SELECT CASE {cases} END AS unmet FROM objects WHERE {where} LIMIT -1)"
     tested = [value for condition in conditions for value in condition.parameters]
     return next(view.query(sql, [*tested, *parameters]))

@@ -79,7 +79,7 @@ class PartitionView:
 
     @contextlib.contextmanager
     def stoppable(self, interrupt: Interrupt) -> Iterator[None]:
-        """Let `interrupt` end the queries of the block, also those that work long before their first row.
+        """Let `interrupt` end the queries of the block, also before their first row.
 
         Raises:
             Cancelled, TaskError: as `interrupt.check` does.

@@ -105,8 +105,8 @@ def has_meta(meta: Any, wanted: Mapping[str, Any]) -> bool:
     """Whether all paths of the filter hold. Names are joined by dots; backslash and dot is a dot."""
     for path, values in wanted.items():
         found = meta
-        for name in path.replace("\\.", "\0").split("."):
-            name = name.replace("\0", ".")
+        for part in path.replace("\\.", "\0").split("."):
+            name = part.replace("\0", ".")
             found = found.get(name, _MISSING) if isinstance(found, dict) else _MISSING
         if isinstance(values, dict):
             if not has_meta(found, values):

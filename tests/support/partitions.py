@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import tempfile
 import zipfile
@@ -24,8 +26,9 @@ from stream_cluster.messages import (
     format_time,
 )
 from stream_cluster.model import Interrupt, no_progress
-from stream_cluster.snapshot.request import resolve_request
+from stream_cluster.snapshot.request import find_space, resolve_request
 from stream_cluster.snapshot.run import run_snapshot
+from stream_cluster.snapshot.selection import select
 from stream_cluster.state.database import database_path
 from stream_cluster.state.partition import Partition, PartitionIdentity
 
@@ -90,6 +93,13 @@ def open_partition(folder, *, floor=FLOOR, settings=None, identity=IDENTITY, **o
     )
 
 
+def partition_of(folder, messages):
+    """A new partition that holds these messages."""
+    partition = open_partition(folder)
+    partition.apply(records(messages))
+    return partition
+
+
 def apply_in_batches(partition, all_records, sizes):
     """Apply records in batches of the given sizes; the last batch takes the rest."""
     begin = 0
@@ -112,6 +122,26 @@ def snapshot(partition, target, *, account="acme", task_id="task", settings=None
     return Path(target), result
 
 
+def chosen(partition, filters, *, object_type="event", account="acme"):
+    """Ids of the objects that a task with these filters is about, and the selection."""
+    task = TaskRequest(
+        task_id="t",
+        account_id=account,
+        content=Content(objects_type=f"{object_type}s", filters=filters),
+    )
+    request = resolve_request(task, Settings(), NOW_US)
+    with partition.view() as view:
+        selection = select(
+            view,
+            find_space(view, request),
+            request.conditions,
+            with_tracks=False,
+            interrupt=Interrupt(),
+            read_time_us=NOW_US,
+        )
+    return set(selection.ids), selection
+
+
 def clusters_of(archive):
     """The set of clusters in an archive, each a frozenset of object ids."""
     with zipfile.ZipFile(archive) as zipped:
@@ -119,6 +149,12 @@ def clusters_of(archive):
     assert [line["cluster"] for line in lines] == list(range(len(lines)))
     assert all(line["size"] == len(line["objects"]) for line in lines)
     return {frozenset(line["objects"]) for line in lines}
+
+
+def rows_of(archive):
+    """Rows of report.csv in an archive, the header first."""
+    with zipfile.ZipFile(archive) as zipped:
+        return list(csv.reader(io.StringIO(zipped.read("report.csv").decode(), newline="")))
 
 
 def manifest_of(archive):

@@ -221,7 +221,6 @@ def test_what_is_not_available_is_refused_only_where_the_readme_says_so() -> Non
     }
     assert refusing == {
         "service/task_reader.py",  # type delete
-        "snapshot/filters.py",  # generated
         "snapshot/request.py",  # generated
         "state/partition.py",  # actions
     }

@@ -1,26 +1,18 @@
-"""Selection: the table of filters, what they removed, spaces side by side, injection, indexes, stopping."""
+"""Selection: every filter, what each removed, injection, indexes, stopping."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import sqlite3
-import zipfile
 
 import msgspec
 import numpy as np
 import pytest
 
-from stream_cluster.config import Settings, load_settings
 from stream_cluster.errors import Cancelled, TaskError
 from stream_cluster.messages import (
-    Content,
     Descriptor,
     Filters,
     Metadata,
-    Report,
-    TaskRequest,
     TopMatch,
     encode_object,
     filters_of,
@@ -29,51 +21,23 @@ from stream_cluster.messages import (
 )
 from stream_cluster.model import Interrupt
 from stream_cluster.snapshot.filters import DEFINITIONS, compile_filters, where_clause
-from stream_cluster.snapshot.request import find_space, resolve_request
-from stream_cluster.snapshot.selection import select
 from stream_cluster.state.schema import DESCRIPTOR_COLUMNS, METADATA_COLUMNS
 from tests.support.cli import invoke
 from tests.support.files import write_lines
 from tests.support.partitions import (
     NOW_US,
     T0_US,
+    chosen,
     clusters_of,
     manifest_of,
     message,
-    open_partition,
-    records,
+    partition_of,
     snapshot,
     time_text,
 )
 
 AXES = np.eye(8, dtype=np.float32)
 TYPES = ("event", "face")
-
-
-def partition_of(tmp_path, messages):
-    partition = open_partition(tmp_path)
-    partition.apply(records(messages))
-    return partition
-
-
-def chosen(partition, filters, *, object_type="event", account="acme"):
-    """Ids that a selection holds, and the selection."""
-    task = TaskRequest(
-        task_id="t",
-        account_id=account,
-        content=Content(objects_type=f"{object_type}s", filters=filters),
-    )
-    request = resolve_request(task, Settings(), NOW_US)
-    with partition.view() as view:
-        selection = select(
-            view,
-            find_space(view, request),
-            request.conditions,
-            with_tracks=False,
-            interrupt=Interrupt(),
-            read_time_us=NOW_US,
-        )
-    return set(selection.ids), selection
 
 
 @pytest.mark.parametrize("object_type", TYPES)
@@ -322,108 +286,6 @@ def test_objects_that_are_all_dated_after_the_task_are_said_to_be(tmp_path):
     partition = partition_of(tmp_path, [message(0, AXES[0], create_time_us=NOW_US)])
     with pytest.raises(TaskError, match="create_time__lt excludes the last 1"):
         snapshot(partition, tmp_path / "a.zip")
-    partition.close()
-
-
-# -- spaces side by side -----------------------------------------------------------------------------------
-
-
-def both(number, *, attributes=("face-a", "body-a")):
-    """An event with a face and a body that point in different directions."""
-    made = message(number, AXES[0])
-    descriptors = (
-        Descriptor("face", 62, AXES[0], attributes[0]),
-        Descriptor("body", 110, AXES[number], attributes[1]),
-    )
-    return msgspec.structs.replace(made, descriptors=descriptors)
-
-
-def test_an_event_with_a_face_and_a_body_is_in_both_spaces(tmp_path):
-    partition = partition_of(tmp_path, [both(1), both(2)])
-    faces, _ = snapshot(partition, tmp_path / "f.zip", threshold=0.6)
-    bodies, _ = snapshot(partition, tmp_path / "b.zip", threshold=0.6, descriptor_type="body")
-    assert clusters_of(faces) == {frozenset({"acme-00001", "acme-00002"})}
-    assert clusters_of(bodies) == {frozenset({"acme-00001"}), frozenset({"acme-00002"})}
-    assert [manifest_of(one)["parameters"]["descriptor_version"] for one in (faces, bodies)] == [62, 110]
-    partition.close()
-
-
-def test_the_attribute_of_the_descriptor_in_question_is_selected_and_reported(tmp_path):
-    partition = partition_of(tmp_path, [both(1), both(2, attributes=("x", None))])
-    report = Report(columns=["attribute_id"])
-    for kind, wanted, expected in (
-        ("face", ["face-a"], [["acme-00001", "face-a"]]),
-        ("body", ["body-a"], [["acme-00001", "body-a"]]),
-        ("body", None, [["acme-00002", ""]]),
-    ):
-        archive, _ = snapshot(
-            partition,
-            tmp_path / "a.zip",
-            threshold=0.6,
-            descriptor_type=kind,
-            filters=Filters(attribute_ids=wanted),
-            report=report,
-        )
-        with zipfile.ZipFile(archive) as zipped:
-            rows = list(csv.reader(io.StringIO(zipped.read("report.csv").decode(), newline="")))
-        assert [row[1:] for row in rows[1:]] == expected
-    with pytest.raises(TaskError, match="attribute_ids excludes the last 2"):
-        snapshot(
-            partition, tmp_path / "a.zip", descriptor_type="body", filters=Filters(attribute_ids=["face-a"])
-        )
-    partition.close()
-
-
-def test_faces_and_events_of_one_id_are_two_objects(tmp_path):
-    event = message(0, AXES[0], face_id="acme-00000", source="cam1")
-    face = message(0, AXES[0], object_type="face", list_ids=("l1", "l2"), external_id="x")
-    partition = partition_of(tmp_path, [event, face])
-    for object_type, filters, count in (
-        ("event", Filters(sources=["cam1"], face_ids=["acme-00000"]), 1),
-        ("face", Filters(list_id="l2", face_ids=["acme-00000"], external_ids=["x"]), 1),
-        ("event", Filters(external_ids=["x"]), 0),
-        ("face", Filters(list_id=["l3"]), 0),
-        ("face", Filters(face_id__gte="acme-00000", face_id__lt="acme-00001"), 1),
-    ):
-        found, selection = chosen(partition, filters, object_type=object_type)
-        assert (len(found), selection.in_space) == (count, 1)
-    partition.close()
-
-
-@pytest.mark.parametrize(
-    ("configured", "asked", "expected"), [(None, None, 10), (2, None, 2), (2, 9, 9), (None, 2, 2)]
-)
-def test_the_version_is_the_one_asked_for_else_configured_else_the_newest(
-    tmp_path, configured, asked, expected
-):
-    partition = partition_of(
-        tmp_path, [message(number, AXES[0], version=version) for number, version in enumerate((2, 10, 9))]
-    )
-    overrides = {} if configured is None else {"matching.descriptor_version.face": configured}
-    content = Content(objects_type="events", descriptor_version=asked)
-    task = TaskRequest(task_id="t", account_id="acme", content=content)
-    request = resolve_request(task, load_settings(None, {}, overrides), NOW_US)
-    with partition.view() as view:
-        assert find_space(view, request).key.version == expected
-    partition.close()
-
-
-def test_a_configured_version_without_objects_is_an_empty_selection(tmp_path):
-    partition = partition_of(tmp_path, [message(0, AXES[0])])
-    task = TaskRequest(task_id="t", account_id="acme", content=Content(objects_type="events"))
-    request = resolve_request(task, load_settings(None, {}, {"matching.descriptor_version.face": 62}), NOW_US)
-    with partition.view() as view, pytest.raises(TaskError, match="a face descriptor version 62") as caught:
-        find_space(view, request)
-    assert caught.value.code == "empty_selection"
-    partition.close()
-
-
-def test_a_version_whose_objects_are_all_gone_is_not_the_newest(tmp_path):
-    partition = partition_of(tmp_path, [message(0, AXES[0], version=1), message(1, AXES[0], version=2)])
-    with sqlite3.connect(partition.path) as connection:
-        connection.execute("DELETE FROM objects WHERE object_id = 'acme-00001'")
-    archive, _ = snapshot(partition, tmp_path / "a.zip", threshold=0.6)
-    assert manifest_of(archive)["parameters"]["descriptor_version"] == 1
     partition.close()
 
 
