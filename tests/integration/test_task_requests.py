@@ -62,19 +62,6 @@ NOT_AVAILABLE = {
     "linkage": clustering("", linkage="average"),
     "callback_url": _later(clustering(""), callback_url="https://example.com/done"),
     "result_ttl_s": _later(clustering(""), result_ttl_s=3600),
-    "age__gte": clustering("", filters={"age__gte": 18}),
-    "tags": clustering("", filters={"tags": ["vip"]}),
-    "geo_position": clustering(
-        "",
-        filters={
-            "geo_position": {
-                "longitude__gte": 1,
-                "longitude__lt": 2,
-                "latitude__gte": 1,
-                "latitude__lt": 2,
-            }
-        },
-    ),
     "delete": {"type": "delete", "account_id": "demo"},
 }
 
@@ -93,7 +80,8 @@ async def test_what_is_not_available_yet_is_refused_by_name(stage: Stage, name: 
 WRONG = {
     "images without a root": (clustering("", save_images=True), "bad_request", "no image root"),
     "unknown filter": (clustering("", filters={"sourcess": ["cam1"]}), "unknown_field", "sources"),
-    "unknown column": (clustering("", report={"columns": ["sauce"]}), "unknown_field", "source"),
+    "unknown column": (clustering("", report={"columns": ["sauce"]}), "bad_request", "there are age, area"),
+    "path to nothing": (clustering("", filters={"meta": {}}), "bad_request", "content.filters.meta"),
     "filter of faces": (clustering("", filters={"list_id": ["x"]}), "unknown_field", "list_id"),
     "wrong type": (clustering("", threshold="high"), "bad_request", "threshold"),
     "beyond the range": (clustering("", threshold=1.5), "bad_request", "threshold"),
