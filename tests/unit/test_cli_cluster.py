@@ -78,6 +78,16 @@ def test_plain_gzipped_and_standard_input_give_the_same_bytes(tmp_path, events, 
     assert len(set(archives)) == 1
 
 
+@pytest.mark.parametrize(("options", "expected"), [([], 62), (["--descriptor-version", "7"], 7)])
+def test_an_npz_is_of_the_version_asked_for_else_of_the_configured_one(
+    tmp_path, lines, output, monkeypatch, options, expected
+):
+    monkeypatch.setenv("STREAM_CLUSTER_MATCHING__DESCRIPTOR_VERSION__FACE", "62")
+    result = cluster(write_npz(tmp_path / "vectors.npz", lines), "-o", output, *options)
+    assert result.exit_code == 0, result.stderr
+    assert manifest_of(output)["parameters"]["descriptor_version"] == expected
+
+
 def test_an_npz_gives_the_same_clusters(tmp_path, lines, output):
     vectors = write_npz(tmp_path / "vectors.npz", lines)
     result = cluster(
