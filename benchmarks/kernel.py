@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.environment import environment
-from benchmarks.seed_data import seed_data
+from benchmarks.seed_data import SeedData
 from stream_cluster.matching import kernel, numpy_exact
 from stream_cluster.matching.codes import quantise
 from stream_cluster.matching.exact import ExactMatcher, all_pairs
@@ -119,9 +119,9 @@ def path_rates(codes: Codes, threads: int, repeats: int) -> Figures:
     return results
 
 
-def faces(count: int, *, seed: int = 1) -> Codes:
+def faces(count: int) -> Codes:
     """Codes of `count` objects of the data of the published table."""
-    return np.concatenate([quantise(block) for block in seed_data(count, seed).blocks()])
+    return np.concatenate([quantise(block) for block in SeedData(count).blocks()])
 
 
 def batches(name: str, codes: Codes, queries: Codes, threads: int, sizes: Sizes) -> Figures:
@@ -202,9 +202,10 @@ def _shown(what: str, result: dict[str, Any]) -> dict[str, Any]:
 def measure(sizes: Sizes) -> dict[str, Figures]:
     """All figures, by the number of threads."""
     peak = machine_peak()
-    most = max(*sizes.resident_rows, sizes.pairs_rows)
-    data = {"people": people(most), "faces": faces(most)}
-    queries = {"people": people(max(sizes.batches), seed=1), "faces": faces(max(sizes.batches), seed=2)}
+    most, asked = max(*sizes.resident_rows, sizes.pairs_rows), max(sizes.batches)
+    all_codes = {"people": people(most + asked), "faces": faces(most + asked)}
+    data = {name: codes[:most] for name, codes in all_codes.items()}
+    queries = {name: codes[most:] for name, codes in all_codes.items()}
     results: dict[str, Figures] = {}
     for threads in (1, 2):
         figures: Figures = {}
