@@ -10,8 +10,10 @@ backlog   all events are sent as fast as the broker takes them: sustained events
 paced     events are sent at --rate a second, or at 70 % of the backlog's rate if that is lower: latency from
           the call that sends an event to the commit that made it durable.
 
-The resident objects are strangers to one another and to everyone in the events: random codes, and no links.
-Written straight into the database, because to ingest a million objects would take longer than to measure.
+The resident objects are strangers, one picture of each, by the generator's own model of faces; with
+`--resident-data directions`, random directions, of which no sketch excludes a pair. Those that are similar by
+chance are not linked in the state. Written straight into the database, because to ingest a million objects
+would take longer than to measure.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from benchmarks.seed_data import parse_sizes
 from benchmarks.service_run import events_topic, run_service, state_directory, summarise
 from stream_cluster.config import Settings
 from stream_cluster.generate import GenerateOptions, generate_events
+from stream_cluster.generate.vectors import Vectors, appearance_vectors
 from stream_cluster.matching import quantise
 from stream_cluster.messages import Descriptor, Metadata
 from stream_cluster.sandbox import Broker, start_broker
@@ -44,12 +47,22 @@ _BLOCK = 8192
 _PACED_SHARE = 0.7
 
 
-def write_resident(directory: Path, topic: str, objects: int, options: GenerateOptions) -> None:
-    """Write the state of partition 0 of `topic` with that many objects in the space of the generated events.
+_FIRST_STRANGER = 1 << 40
+"""Number of the first resident person: nobody in the events."""
 
-    The objects are strangers: their directions are random in all dimensions, so no two of them are linked
-    (two in 512 dimensions have a cosine above 0.45 once in 1e23 pairs), and the state holds no link.
-    """
+
+def resident_vectors(
+    options: GenerateOptions, data: str, rows: range, random: np.random.Generator
+) -> Vectors:
+    """Vectors of some resident objects, shape (len(rows), dim)."""
+    if data == "directions":
+        return random.standard_normal((len(rows), options.dim), dtype=np.float32)
+    persons = np.arange(rows.start, rows.stop) + _FIRST_STRANGER
+    return appearance_vectors(options, "face", persons, np.full(len(rows), 0.75), random)
+
+
+def write_resident(directory: Path, topic: str, objects: int, options: GenerateOptions, data: str) -> None:
+    """Write the state of partition 0 of `topic` with that many objects in the space of the events."""
     settings = Settings()
     meta = PartitionIdentity(topic, 0, 1, settings.kafka.partitioner).meta()
     directory.mkdir(parents=True)
@@ -65,7 +78,7 @@ def write_resident(directory: Path, topic: str, objects: int, options: GenerateO
         )
         for first in range(0, objects, _BLOCK):
             rows = range(first, min(first + _BLOCK, objects))
-            vectors = random.standard_normal((len(rows), options.dim), dtype=np.float32)
+            vectors = resident_vectors(options, data, rows, random)
             insert_objects(
                 database, [object_row(1, row, f"resident-{row}", metadata, descriptor) for row in rows]
             )
@@ -74,9 +87,10 @@ def write_resident(directory: Path, topic: str, objects: int, options: GenerateO
 
 
 def measure(
-    broker: Broker, resident: int, options: GenerateOptions, rate: float, settings: dict[str, str]
+    broker: Broker, resident: int, options: GenerateOptions, chosen: argparse.Namespace
 ) -> dict[str, dict[str, Any]]:
     """The two runs beside that many resident objects, by name."""
+    settings = {"MATCHING__ENGINE": chosen.engine, "MATCHING__THREADS": str(chosen.threads)}
     events = [(record.key, record.value) for record in generate_events(options)]
     results: dict[str, dict[str, Any]] = {}
     pace: float | None = None
@@ -84,14 +98,15 @@ def measure(
         name = f"{kind}-{resident}"
         with tempfile.TemporaryDirectory(prefix="stream-cluster-benchmark-") as folder:
             if resident:
-                write_resident(state_directory(Path(folder), name), events_topic(name), resident, options)
+                state = state_directory(Path(folder), name)
+                write_resident(state, events_topic(name), resident, options, chosen.resident_data)
             run = summarise(run_service(broker, Path(folder), name, events, rate=pace, settings=settings))
         results[f"{kind}, {resident:,} resident"] = {
             "resident": resident,
             "rate": None if pace is None else round(pace),
             **run,
         }
-        pace = min(rate, _PACED_SHARE * run["events_per_s"])
+        pace = min(chosen.rate, _PACED_SHARE * run["events_per_s"])
     return results
 
 
@@ -120,6 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--resident", type=parse_sizes, default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--resident-data", choices=("faces", "directions"), default="faces")
     parser.add_argument("--events", type=int, default=20_000, help="events of each run")
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument(
@@ -131,14 +147,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     before = environment()
     options = GenerateOptions(events=chosen.events + 1, dim=chosen.dim)
-    settings = {"MATCHING__ENGINE": chosen.engine, "MATCHING__THREADS": str(chosen.threads)}
     results: dict[str, dict[str, Any]] = {}
     with start_broker() as broker:
         for resident in chosen.resident:
-            results |= measure(broker, resident, options, chosen.rate, settings)
+            results |= measure(broker, resident, options, chosen)
         kind = broker.description
     _print(results)
-    names = ("events", "dim", "rate", "engine", "threads")
+    names = ("resident_data", "events", "dim", "rate", "engine", "threads")
     write_report(
         chosen.write,
         "stream",

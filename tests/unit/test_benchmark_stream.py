@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from benchmarks.process import Usage
 from benchmarks.service_probe import Commit
@@ -14,10 +15,11 @@ from stream_cluster.state.database import database_path
 from stream_cluster.state.partition import Partition, PartitionIdentity
 
 
-def test_the_service_finds_resident_objects_that_are_strangers_to_the_events(tmp_path):
+@pytest.mark.parametrize("data", ["faces", "directions"])
+def test_the_service_finds_resident_objects_that_are_strangers_to_the_events(tmp_path, data):
     options = GenerateOptions(events=200, dim=512)
     directory = state_directory(tmp_path, "run")
-    write_resident(directory, events_topic("run"), 9000, options)
+    write_resident(directory, events_topic("run"), 9000, options, data)
     settings = Settings()
     links = []
     for resident in (True, False):
