@@ -6,7 +6,7 @@ Pure but for the file of the HNSW cache. Every engine reports bit-identical simi
 from __future__ import annotations
 
 from stream_cluster.matching.codes import encode, quantise
-from stream_cluster.matching.exact import all_pairs
+from stream_cluster.matching.exact import all_pairs, scan
 from stream_cluster.matching.matcher import RecallSample, SpaceMatcher
 from stream_cluster.matching.protocol import Hits, Matcher
 from stream_cluster.matching.store import CodeStore
@@ -22,4 +22,5 @@ __all__ = [
     "encode",
     "limit_threads",
     "quantise",
+    "scan",
 ]

@@ -103,6 +103,12 @@ def verify(path: Path) -> Fields:
     return fields
 
 
+def delete(path: Path) -> None:
+    """Delete a cache file and its sidecar, if they are there. Raises OSError."""
+    path.unlink(missing_ok=True)
+    sidecar_path(path).unlink(missing_ok=True)
+
+
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()

@@ -104,6 +104,7 @@ class HnswMatcher:
         self._indexed = 0
         self._in_graph = np.zeros(0, np.bool_)  # rows that are in the graph and not marked as deleted
         self._live = 0
+        self._holds_removed = False
 
     @property
     def dim(self) -> int:
@@ -119,6 +120,11 @@ class HnswMatcher:
     def live(self) -> int:
         """Rows in the graph that a search can find."""
         return self._live
+
+    @property
+    def holds_removed(self) -> bool:
+        """Whether the graph has vectors of removed rows: hnswlib marks them and never lets go of them."""
+        return self._holds_removed
 
     @property
     def nbytes(self) -> int:
@@ -271,6 +277,7 @@ class HnswMatcher:
             if "already deleted" not in str(error):
                 raise
         self._in_graph[row] = False
+        self._holds_removed = True
 
     def _put_in(self, rows: npt.NDArray[np.intp]) -> None:
         """Add the next rows to the graph."""
@@ -300,6 +307,7 @@ class HnswMatcher:
             self._index.mark_deleted(int(row))
             self._in_graph[row] = False
             self._live -= 1
+            self._holds_removed = True
 
     def _proposals(
         self,

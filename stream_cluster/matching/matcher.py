@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from stream_cluster.matching import cache_file
 from stream_cluster.matching.build import IndexBuild
 from stream_cluster.matching.cache_file import CacheRejected
 from stream_cluster.matching.exact import ExactMatcher, all_pairs
@@ -144,12 +145,19 @@ class SpaceMatcher:
                 # The rows are in the store: exact matching goes on with nothing lost.
                 self._give_up(error)
 
+    def restore(self, codes: Codes) -> None:
+        """Append rows that were stored before a restart; zeros are rows that had been removed."""
+        removed = np.flatnonzero(~codes.any(axis=1)) + len(self.store)
+        self.store.append(codes)
+        self.store.remove(removed)
+
     def remove(self, rows: npt.NDArray[np.integer]) -> None:
-        """See `Matcher.remove`."""
+        """See `Matcher.remove`. A graph of these rows on disk is deleted, for their vectors are in it."""
         if self._hnsw is not None:
             self._hnsw.remove(rows)
         else:
             self.store.remove(rows)
+        self._drop_cache()
 
     def search(
         self, codes: Codes, threshold_cosine: float, interrupt: Interrupt | None = None
@@ -201,10 +209,13 @@ class SpaceMatcher:
     def save_cache(self) -> bool:
         """Save the graph if one is in use and there is a path for it; True if it was saved.
 
+        A graph keeps the vectors of removed rows, so it is not saved with them: the next start builds one
+        without.
+
         Raises:
             OSError: it cannot be written. Nothing but time is lost: the next start builds the graph.
         """
-        if self._hnsw is None or self._cache_path is None:
+        if self._hnsw is None or self._cache_path is None or self._hnsw.holds_removed:
             return False
         self._cache_path.parent.mkdir(parents=True, exist_ok=True)
         self._hnsw.save(self._cache_path)
@@ -253,8 +264,15 @@ class SpaceMatcher:
         except CacheRejected as rejected:
             self._notify("hnsw_cache_rejected", {"reason": rejected.reason, "detail": rejected.detail})
             return None
+        if matcher.holds_removed:
+            # Killed between the removal and the end of the file.
+            self._drop_cache()
         self._notify("hnsw_cache_loaded", {"rows": matcher.indexed})
         return matcher
+
+    def _drop_cache(self) -> None:
+        if self._cache_path is not None:
+            cache_file.delete(self._cache_path)
 
     def _use(self, matcher: HnswMatcher) -> None:
         """Take over a graph from the build: add and remove what came in the meantime."""

@@ -43,6 +43,7 @@ class _Pending(NamedTuple):
     descriptors: list[WireDescriptor]
     places: list[int]
     """Place of each descriptor in the vector batch."""
+    everything: tuple[ObjectType, ...] = ()
 
 
 def decode_events(records: Sequence[RawRecord], rules: DecodeRules) -> list[ObjectMessage | Rejection]:
@@ -84,8 +85,7 @@ def _decode(record: RawRecord, rules: DecodeRules, batch: VectorBatch) -> _Pendi
 def _pending(wire: WireObject, record: RawRecord, batch: VectorBatch) -> _Pending:
     """Everything but the vectors' values. Raises Refused."""
     if wire.action == "delete":
-        object_type, object_ids = _deleted(wire)
-        return _Pending(wire.account_id, object_type, "delete", object_ids, Metadata(), _NO_FIELDS, [], [])
+        return _deletion(wire)
     object_type = "event" if wire.object_type is UNSET else wire.object_type
     object_id = wire.event_id if object_type == "event" else wire.face_id
     if object_id is None:
@@ -138,6 +138,19 @@ def _check_image(image: str) -> None:
         raise Refused(Reason.BAD_FIELD, "found .. in an image, expected a path below a root")
 
 
+def _deletion(wire: WireObject) -> _Pending:
+    """Raises Refused."""
+    if not wire.everything:
+        object_type, object_ids = _deleted(wire)
+        return _Pending(wire.account_id, object_type, "delete", object_ids, Metadata(), _NO_FIELDS, [], [])
+    if wire.event_ids or wire.face_ids:
+        raise Refused(Reason.BAD_FIELD, "found everything beside ids to delete, expected one of them")
+    kinds: tuple[ObjectType, ...] = ("event", "face")
+    if wire.object_type is not UNSET:
+        kinds = (wire.object_type,)
+    return _Pending(wire.account_id, kinds[0], "delete", (), Metadata(), _NO_FIELDS, [], [], kinds)
+
+
 def _deleted(wire: WireObject) -> tuple[ObjectType, tuple[str, ...]]:
     """The type and ids of a delete; the type may be left to the name of the list. Raises Refused."""
     if wire.event_ids and wire.face_ids:
@@ -172,4 +185,5 @@ def _complete(item: _Pending, vectors: list[Vector | Refused]) -> ObjectMessage 
         metadata=item.metadata,
         descriptors=tuple(descriptors),
         updated_fields=item.updated,
+        everything=item.everything,
     )

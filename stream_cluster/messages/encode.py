@@ -35,12 +35,21 @@ def object_fields(message: ObjectMessage) -> dict[str, Any]:
     if message.action != "upsert":
         fields["action"] = message.action
     if message.action == "delete":
-        return fields | {f"{kind}_ids": message.object_ids}
+        return fields | _deleted(message)
     fields[f"{kind}_id"] = message.object_id
     fields |= _metadata_fields(message.metadata)
     if message.action == "update":
         return fields | _cleared(message)
     return fields | {"descriptors": [_descriptor_fields(descriptor) for descriptor in message.descriptors]}
+
+
+def _deleted(message: ObjectMessage) -> dict[str, Any]:
+    """What a delete is about."""
+    if not message.everything:
+        return {f"{message.object_type}_ids": message.object_ids}
+    # Both types are meant when none is named.
+    one = {"object_type": message.object_type} if len(message.everything) == 1 else {}
+    return {"everything": True, **one}
 
 
 def _metadata_fields(metadata: Metadata) -> dict[str, Any]:

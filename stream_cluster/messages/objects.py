@@ -106,12 +106,14 @@ class ObjectMessage(Struct, frozen=True, kw_only=True):
     object_type: ObjectType
     action: Action
     object_ids: tuple[str, ...]
-    """One id for upsert and update; at least one, without repetition, for delete."""
+    """One id for upsert and update; without repetition for delete, and none with `everything`."""
     metadata: Metadata
     descriptors: tuple[Descriptor, ...]
     """At least one for upsert, at most one per type and version; empty otherwise."""
     updated_fields: frozenset[str] = frozenset()
     """For update: the fields of `Metadata` that the message names; one named as null is None there."""
+    everything: tuple[ObjectType, ...] = ()
+    """For delete: all of the account's objects of these types are meant; `object_type` is the first."""
 
     @property
     def object_id(self) -> str:

@@ -38,8 +38,6 @@ class Reason(StrEnum):
     VERSION_MISMATCH = "version_mismatch"
     TOO_LARGE = "too_large"
     WRONG_PARTITION = "wrong_partition"
-    UNSUPPORTED_ACTION = "unsupported_action"
-    """Never given by the decoder: for callers that do not serve an action."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,13 @@ class WireObject(Struct, frozen=True, kw_only=True):
     face_id: Annotated[Id | None, Meta(description="The object's id when it is a face.")] = None
     event_ids: Annotated[list[Id] | None, Meta(description="Events to delete.")] = None
     face_ids: Annotated[list[Id] | None, Meta(description="Faces to delete.")] = None
+    everything: Annotated[
+        bool | None,
+        Meta(
+            description="With delete, in place of ids: all objects of the account, or those of object_type "
+            "when it is given."
+        ),
+    ] = None
     create_time: Time | None = None
     end_time: Time | None = None
     track_id: Id | None = None

@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from stream_cluster.matching import RecallSample
 from stream_cluster.messages import RawRecord, Rejection
 from stream_cluster.model import SpaceKey
 from stream_cluster.state.space import SpaceBatch
 
+Cause = Literal["request", "retention"]
+
 
 @dataclass(slots=True)
 class Batch:
-    """A micro-batch after `prepare`: everything that `commit` will do, nothing done yet."""
+    """A micro-batch after `prepare`: everything that `commit` will do, nothing done yet.
+
+    After `commit` it says what has changed, by space: `SpaceBatch.new_objects` with `links`, `removed` with
+    `Removal.repaired`, and `updates`.
+    """
 
     next_offset: int
     records: int
@@ -25,6 +32,8 @@ class Batch:
     spaces: dict[SpaceKey, SpaceBatch] = field(default_factory=dict)
     counters: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """Records by (account_id, result, reason)."""
+    cause: Cause = "request"
+    """Why objects are deleted."""
     stage_s: dict[str, float] = field(default_factory=dict)
 
 
@@ -36,10 +45,20 @@ class Outcome:
     accepted: int
     duplicates: int
     """Records all of whose objects were there already."""
+    updated: int
+    """Update records whose object was there."""
+    deleted: int
+    """Delete records of which at least one object was there."""
+    unknown: int
+    """Update and delete records none of whose objects was there."""
     rejected: Mapping[str, int]
     """Rejected records by reason."""
     objects: Mapping[str, int]
     """New objects by descriptor type."""
+    objects_deleted: Mapping[str, int]
+    """Deleted objects by descriptor type; some may have been new in this batch."""
+    cause: Cause
+    """Why they were deleted."""
     links: Mapping[str, int]
     """Links above the floor found for them, by descriptor type."""
     recall: Mapping[str, RecallSample]
@@ -58,16 +77,23 @@ def outcome(batch: Batch, recall: Mapping[str, RecallSample]) -> Outcome:
         if reason:
             rejected[reason] += count
     objects: Counter[str] = Counter()
+    objects_deleted: Counter[str] = Counter()
     links: Counter[str] = Counter()
     for key, space_batch in batch.spaces.items():
         objects[key.descriptor_type] += len(space_batch.rows)
+        objects_deleted[key.descriptor_type] += len(space_batch.removed)
         links[key.descriptor_type] += space_batch.links_seen
     return Outcome(
         records=batch.records,
         accepted=results["accepted"],
         duplicates=results["duplicate"],
+        updated=results["updated"],
+        deleted=results["deleted"],
+        unknown=results["unknown_object"],
         rejected=rejected,
         objects=objects,
+        objects_deleted=objects_deleted,
+        cause=batch.cause,
         links=links,
         recall=recall,
         next_offset=batch.next_offset,

@@ -2,20 +2,24 @@
 
 A batch only appends its own reduced links. When those that wait outnumber the forest, both are reduced to
 one forest: MSF(A ∪ B) = MSF(MSF(A) ∪ MSF(B)). Each merge at least doubles what was there before, or follows
-as many new links, so the cost per link is amortised. The work reads chunks that never change, through a
+as many new links, so the cost per link is amortised. The work reads its chunks through a
 connection of its own; only the short exchange of chunks happens in a batch's transaction.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from stream_cluster.graph.forest import maximum_spanning_forest
+from stream_cluster.graph.removal import marks, without
 from stream_cluster.model import Links
 from stream_cluster.state.chunks import read_links, write_links
 from stream_cluster.state.database import explain_errors, open_reader
@@ -52,12 +56,23 @@ def compact(path: Path, space_id: int) -> Compaction:
     return Compaction(space_id, last_seq, maximum_spanning_forest(links))
 
 
-def exchange(connection: sqlite3.Connection, compaction: Compaction) -> None:
-    """Put a finished merge in the place of the chunks it was made from. Call inside a transaction."""
+def exchange(
+    connection: sqlite3.Connection, compaction: Compaction, removed: Sequence[npt.NDArray[np.uint32]]
+) -> None:
+    """Put a finished merge in the place of the chunks it was made from. Call inside a transaction.
+
+    `removed` are rows that were removed after the merge had begun. Leaving their links out now is enough: the
+    links that each removal made necessary are in chunks of their own, after `last_seq`, and they are just
+    those that the forest of all links lacked.
+    """
     connection.execute(
         "DELETE FROM links WHERE space_id = ? AND seq <= ?", (compaction.space_id, compaction.last_seq)
     )
-    write_links(connection, compaction.space_id, compaction.forest, merged=True)
+    forest = compaction.forest
+    if removed and len(forest):
+        rows = np.concatenate(removed)
+        forest = without(forest, marks(rows, max(int(rows.max()), int(forest.b.max())) + 1))
+    write_links(connection, compaction.space_id, forest, merged=True)
 
 
 class Inline(Executor):

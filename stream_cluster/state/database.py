@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from stream_cluster.errors import ConfigError, StateCorrupt, StateError, StateFormatError
-from stream_cluster.state.schema import APPLICATION_ID, DDL, FORMAT_VERSION
+from stream_cluster.state.schema import APPLICATION_ID, DDL, FORMAT_VERSION, UPGRADE_1_TO_2
 
 Synchronous = Literal["full", "normal", "off"]
+
+BUSY_TIMEOUT_MS = 30_000
+"""How long a statement waits for a lock of another connection."""
 
 # Commits append to the WAL; copying it into the database costs a second write and an fsync, so it is done
 # per 64 MiB and not per 4 MiB as by default.
@@ -45,7 +48,7 @@ def explain_errors(path: Path) -> Iterator[None]:
 def open_writer(
     path: Path, meta: Mapping[str, str], *, synchronous: Synchronous = "full", page_cache_mb: int = 64
 ) -> sqlite3.Connection:
-    """Open a database for its one writer, creating it when it does not exist.
+    """Open a database for its one writer, creating it when it does not exist. A file of version 1 is upgraded.
 
     `meta` are the facts the file must agree with; they are stored in a new file.
 
@@ -55,11 +58,15 @@ def open_writer(
         ConfigError: the file was written for another topic, partition, partition count or partitioner.
     """
     with explain_errors(path):
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30.0)
+        connection = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000
+        )
         try:
             _configure(connection, synchronous, page_cache_mb)
             if _is_empty(connection):
                 _create(connection, meta)
+            elif _version(connection) == 1:
+                _upgrade(connection, path, meta)
             _check_format(connection, path)
             _check_meta(connection, path, meta)
         except BaseException:
@@ -87,7 +94,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
             uri=True,
             isolation_level=None,
             check_same_thread=False,
-            timeout=30.0,
+            timeout=BUSY_TIMEOUT_MS / 1000,
         )
         try:
             connection.execute("PRAGMA query_only = ON")
@@ -139,6 +146,8 @@ def _configure(connection: sqlite3.Connection, synchronous: Synchronous, page_ca
     connection.execute(f"PRAGMA cache_size = -{page_cache_mb * 1024}")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
     connection.execute("PRAGMA temp_store = MEMORY")
+    # What is deleted is overwritten with zeros in the file, not only unlinked.
+    connection.execute("PRAGMA secure_delete = ON")
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
@@ -147,28 +156,52 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 
 def _create(connection: sqlite3.Connection, meta: Mapping[str, str]) -> None:
     with transaction(connection):
-        # One statement at a time: executescript would commit the transaction first.
-        for statement in DDL.split(";"):
-            if statement.strip():
-                connection.execute(statement)
+        _run_script(connection, DDL)
         connection.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", sorted(meta.items()))
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
 
 
-def _check_format(connection: sqlite3.Connection, path: Path) -> None:
+def _upgrade(connection: sqlite3.Connection, path: Path, meta: Mapping[str, str]) -> None:
+    """Bring a file of version 1 that is ours to version 2; killed before the end, it is still version 1."""
+    _check_application(connection, path)
+    _check_meta(connection, path, meta)
+    with transaction(connection):
+        _run_script(connection, UPGRADE_1_TO_2)
+        connection.execute("PRAGMA user_version = 2")
+
+
+def _run_script(connection: sqlite3.Connection, script: str) -> None:
+    # One statement at a time: executescript would commit the transaction first.
+    for statement in script.split(";"):
+        if statement.strip():
+            connection.execute(statement)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _check_application(connection: sqlite3.Connection, path: Path) -> None:
     application_id = connection.execute("PRAGMA application_id").fetchone()[0]
     if application_id != APPLICATION_ID:
         raise StateFormatError(
             f"{path}: not a stream-cluster state database "
             f"(application id {application_id:#x}, expected {APPLICATION_ID:#x})"
         )
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version != FORMAT_VERSION:
-        raise StateFormatError(
-            f"{path}: state format {version}, but this release reads format {FORMAT_VERSION}; "
-            "run the release that wrote it, or move the file away to rebuild it from Kafka"
-        )
+
+
+def _check_format(connection: sqlite3.Connection, path: Path) -> None:
+    _check_application(connection, path)
+    version = _version(connection)
+    if version == FORMAT_VERSION:
+        return
+    advice = "run the release that wrote it, or move the file away to rebuild it from Kafka"
+    if version == 1:
+        advice = "start the service with it once, which upgrades it"
+    raise StateFormatError(
+        f"{path}: state format {version}, but this release reads format {FORMAT_VERSION}; {advice}"
+    )
 
 
 def _check_meta(connection: sqlite3.Connection, path: Path, expected: Mapping[str, str]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
 
 from stream_cluster.messages import Descriptor, Metadata
-from stream_cluster.state.schema import DESCRIPTOR_COLUMNS, METADATA_COLUMNS, object_key
+from stream_cluster.state.schema import DESCRIPTOR_COLUMNS, METADATA_COLUMNS, ROW_MASK, object_key
 
 _COLUMNS = ("key", "space_id", "object_id", *(name for name, _ in METADATA_COLUMNS + DESCRIPTOR_COLUMNS))
 _REQUIRED = 3
@@ -64,10 +64,46 @@ def insert_objects(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...
     connection.executemany(sql, zip(*kept.values(), strict=True))
 
 
-def known_ids(connection: sqlite3.Connection, space_id: int, object_ids: Sequence[str]) -> set[str]:
-    """Those of the given ids that the space holds already."""
+def known_rows(connection: sqlite3.Connection, space_id: int, object_ids: Sequence[str]) -> dict[str, int]:
+    """Rows of those of the given ids that the space holds."""
     found = connection.execute(
-        "SELECT object_id FROM objects WHERE space_id = ? AND object_id IN (SELECT value FROM json_each(?))",
+        "SELECT object_id, key FROM objects "
+        "WHERE space_id = ? AND object_id IN (SELECT value FROM json_each(?))",
         (space_id, _encode(object_ids).decode()),
     )
-    return {object_id for (object_id,) in found}
+    return {object_id: key & ROW_MASK for object_id, key in found}
+
+
+def all_rows(connection: sqlite3.Connection, space_id: int) -> dict[str, int]:
+    """Row of every object of a space, by id."""
+    found = connection.execute("SELECT object_id, key FROM objects WHERE space_id = ?", (space_id,))
+    return {object_id: key & ROW_MASK for object_id, key in found}
+
+
+def changed_columns(metadata: Metadata, fields: Collection[str]) -> dict[str, Any]:
+    """New values of the columns of the given fields of `Metadata`."""
+    return {
+        name: _json_text(value) if kind == "JSON" else value
+        for name, kind in METADATA_COLUMNS
+        if name in fields
+        for value in (getattr(metadata, name),)
+    }
+
+
+def update_objects(
+    connection: sqlite3.Connection, space_id: int, updates: Sequence[tuple[int, dict[str, Any]]]
+) -> None:
+    """Set columns, as `changed_columns` made them, of the objects of these rows, one after another."""
+    for row, values in updates:
+        # The names are those of METADATA_COLUMNS, never a sender's.
+        columns = ", ".join(f"{name} = ?" for name in values)
+        connection.execute(
+            f"UPDATE objects SET {columns} WHERE key = ?", (*values.values(), object_key(space_id, row))
+        )
+
+
+def delete_objects(connection: sqlite3.Connection, keys: Sequence[int]) -> None:
+    """Delete the objects of these keys."""
+    connection.execute(
+        "DELETE FROM objects WHERE key IN (SELECT value FROM json_each(?))", (_encode(keys).decode(),)
+    )

@@ -8,17 +8,20 @@ One SQLite file in WAL mode per input partition, `partition-<number>.sqlite`. `P
 | `meta`     | a fact about the file: `topic`, `partition`, `partitions`, `partitioner` |
 | `offsets`  | `next_offset` of one topic partition: first offset to read after a restart |
 | `spaces`   | a space with its fixed dimension; `next_row` is one past the last row ever given out, and links
-                were kept above `floor` (a cosine) for all of its objects |
+                were kept above `floor` (a cosine) for all of its objects; `deleted` of its rows hold no
+                object any more, and a row is never given out again |
 | `objects`  | one object of one space with the columns that filters and reports use; `key` is
                 `space_id << 32 | row` |
 | `codes`    | int8 codes of consecutive rows, shape (rows, dim), row-major; `key` is
-                `space_id << 32 | first_row` |
+                `space_id << 32 | first_row`; the code of a deleted object is zeros, and a chunk of nothing
+                else has no bytes |
 | `links`    | spanning-forest links, see `stream_cluster.graph.links`; `merged` = 1 for the compacted
                 forest, 0 for a reduced batch that waits to be merged |
 | `counters` | records by account and result, for totals that reconcile across restarts |
 | `tasks`    | a task read from the task topic and what became of it |
 
-`crc32` columns hold `zlib.crc32` of the blob beside them, so a damaged page in the bulk data is found when
+`crc32` columns hold `zlib.crc32` of the blob beside them as a signed integer of 32 bits (version 1: unsigned,
+which is read too), so a damaged page in the bulk data is found when
 it is read; damage to the tables' structure is reported by SQLite itself.
 """
 
@@ -101,6 +104,7 @@ CREATE TABLE spaces (
     floor REAL NOT NULL,
     duplicates INTEGER NOT NULL DEFAULT 0,
     links_seen INTEGER NOT NULL DEFAULT 0,
+    deleted INTEGER NOT NULL DEFAULT 0,
     UNIQUE (account_id, object_type, descriptor_type, version)
 ) STRICT;
 CREATE TABLE objects (
@@ -144,12 +148,13 @@ CREATE TABLE tasks (
 ) STRICT, WITHOUT ROWID;
 """
 
-# Statements that bring a file of version 1 to version 2.
 UPGRADE_1_TO_2 = """
 DROP INDEX objects_by_track;
 DROP INDEX objects_by_time;
 CREATE INDEX objects_by_time ON objects (space_id, create_time_us, object_id, source, track_id);
+ALTER TABLE spaces ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
 """
+"""Statements that bring a file of version 1 to version 2; `open_writer` runs them in one transaction."""
 
 
 def object_key(space_id: int, row: int) -> int:

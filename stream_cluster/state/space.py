@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from stream_cluster.graph.forest import ForestBuilder
 from stream_cluster.matching import SpaceMatcher, encode
 from stream_cluster.messages import Descriptor
-from stream_cluster.model import Codes, Links, SpaceKey, no_links
+from stream_cluster.model import Codes, Links, ObjectType, SpaceKey, no_links
 from stream_cluster.state.objects import object_row
+from stream_cluster.state.schema import ROW_MASK, object_key
+
+FloorOf = Callable[[SpaceKey], float]
+"""The cosine at or below which links of a space are not kept."""
 
 
 @dataclass(slots=True)
@@ -26,12 +32,59 @@ class Space:
     """Links above it are kept for all objects of the space; a later, lower setting does not lower it."""
     next_row: int = 0
     """One past the last row given out."""
+    deleted: int = 0
+    """Rows whose objects were deleted. Invariant: `next_row - deleted` objects are held."""
     merged_links: int = 0
     """Links of the compacted forest."""
     pending_links: int = 0
     """Links of reduced batches that wait to be merged."""
     matcher: SpaceMatcher | None = None
     """None until the space is first needed."""
+
+
+class Spaces:
+    """The spaces of a partition. Spaces are never taken out: not even of an account that was erased."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[SpaceKey, Space] = {}
+        self._by_account: dict[str, list[Space]] = {}
+
+    def add(self, space: Space) -> None:
+        """Take a space; adding it again does nothing."""
+        if space.key not in self._by_key:
+            self._by_key[space.key] = space
+            self._by_account.setdefault(space.key.account_id, []).append(space)
+
+    def get(self, key: SpaceKey) -> Space | None:
+        """The space of a key."""
+        return self._by_key.get(key)
+
+    def of(self, account_id: str, object_types: Sequence[ObjectType]) -> list[Space]:
+        """The spaces of an account that hold objects of these types."""
+        spaces = self._by_account.get(account_id, [])
+        return [space for space in spaces if space.key.object_type in object_types]
+
+    def has_account(self, account_id: str | None) -> bool:
+        """Whether any space is of this account."""
+        return account_id in self._by_account
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def __iter__(self) -> Iterator[Space]:
+        return iter(self._by_key.values())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Removal:
+    """What the removal of objects changes beside the objects and codes themselves."""
+
+    rows: npt.NDArray[np.uint32]
+    """The removed rows, ascending: of objects that were there, and of objects that came in this batch."""
+    chunks: list[tuple[int, Links]]
+    """(sequence number, links that stay) of the link chunks that held links of these rows."""
+    repaired: Links
+    """Links of objects that stay which the forest lacked, because it had a better path through a removed one."""
 
 
 @dataclass(slots=True)
@@ -42,40 +95,85 @@ class SpaceBatch:
     is_new: bool
     candidates: list[tuple[str, Descriptor]] = field(default_factory=list)
     """(object id, descriptor) in the order of the log, before duplicates are dropped."""
+    changed: list[str] = field(default_factory=list)
+    """Ids that updates and deletes name, whether the space holds them or not."""
+    is_cleared: bool = False
+    """Whether some record deletes all objects of the space."""
     rows: list[tuple[Any, ...]] = field(default_factory=list)
-    """New objects as rows of the `objects` table."""
+    """New objects as rows of the `objects` table, those included that the batch itself deletes again."""
     descriptors: list[Descriptor] = field(default_factory=list)
     """Descriptors of `rows`."""
     duplicates: int = 0
+    removed: dict[int, str] = field(default_factory=dict)
+    """Row → object id of the objects that the batch deletes."""
+    updates: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    """(row, new value of each column) in the order of the log."""
     codes: Codes = field(default_factory=lambda: np.empty((0, 0), np.int8))
-    """Codes of `rows`, shape (len(rows), dim)."""
+    """Codes of `rows`, shape (len(rows), dim); zeros where the batch itself deletes the object."""
     links: Links = field(default_factory=no_links)
-    """Spanning forest of the links found for `rows`."""
+    """Spanning forest of the links found for `rows`, less those of removed objects."""
     links_seen: int = 0
     """Links above the floor before the reduction."""
-    _known: set[str] = field(default_factory=set)
+    removal: Removal | None = None
+    """What `removed` entails; None when nothing was removed."""
+    _rows_of: dict[str, int] = field(default_factory=dict)
 
-    def drop_known(self, stored: set[str]) -> None:
-        """Tell which of the candidates' ids the database holds already."""
-        self._known = stored
+    def know(self, stored: dict[str, int]) -> None:
+        """Tell the rows of those ids in question that the database holds."""
+        self._rows_of = stored
 
     def take(self, object_id: str, metadata: tuple[Any, ...], descriptor: Descriptor) -> bool:
         """Give the object the next row; False when the space holds it already."""
-        if object_id in self._known:
+        if object_id in self._rows_of:
             self.duplicates += 1
             return False
-        self._known.add(object_id)
         row = self.space.next_row + len(self.rows)
+        self._rows_of[object_id] = row
         self.rows.append(object_row(self.space.space_id, row, object_id, metadata, descriptor))
         self.descriptors.append(descriptor)
         return True
 
+    def update(self, object_id: str, values: dict[str, Any]) -> bool:
+        """Change columns of an object; False when the space does not hold it."""
+        row = self._rows_of.get(object_id)
+        if row is not None and values:
+            self.updates.append((row, values))
+        return row is not None
 
-def load_spaces(connection: sqlite3.Connection) -> dict[SpaceKey, Space]:
+    def remove(self, object_id: str) -> bool:
+        """Delete an object; False when the space does not hold it. A later `take` gives the id a new row."""
+        row = self._rows_of.pop(object_id, None)
+        if row is not None:
+            self.removed[row] = object_id
+        return row is not None
+
+    def remove_all(self) -> bool:
+        """Delete every object that the space holds at this point of the log; False when there is none."""
+        held = len(self._rows_of)
+        self.removed |= {row: object_id for object_id, row in self._rows_of.items()}
+        self._rows_of.clear()
+        return held > 0
+
+    @property
+    def new_objects(self) -> list[tuple[Any, ...]]:
+        """Those of `rows` that the batch does not delete again."""
+        if not self.removed:
+            return self.rows
+        return [row for row in self.rows if row[0] & ROW_MASK not in self.removed]
+
+    @property
+    def removed_keys(self) -> list[int]:
+        """Keys of the removed objects that were there before the batch."""
+        space = self.space
+        return [object_key(space.space_id, row) for row in self.removed if row < space.next_row]
+
+
+def load_spaces(connection: sqlite3.Connection) -> Spaces:
     """All spaces of a database, without their codes."""
     spaces = {}
     for space_id, account_id, object_type, descriptor_type, version, *numbers in connection.execute(
-        "SELECT space_id, account_id, object_type, descriptor_type, version, dim, floor, next_row FROM spaces"
+        "SELECT space_id, account_id, object_type, descriptor_type, version, dim, floor, next_row, deleted "
+        "FROM spaces"
     ):
         key = SpaceKey(account_id, object_type, descriptor_type, version)
         spaces[space_id] = Space(space_id, key, *numbers)
@@ -86,7 +184,10 @@ def load_spaces(connection: sqlite3.Connection) -> dict[SpaceKey, Space]:
             spaces[space_id].merged_links = links
         else:
             spaces[space_id].pending_links = links
-    return {space.key: space for space in spaces.values()}
+    loaded = Spaces()
+    for space in spaces.values():
+        loaded.add(space)
+    return loaded
 
 
 def encode_batch(batch: SpaceBatch) -> None:

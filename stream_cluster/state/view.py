@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from stream_cluster.errors import Cancelled, StateError, TaskError
 from stream_cluster.model import Codes, Interrupt, Links, SpaceKey
-from stream_cluster.state.chunks import gather_codes, read_links
+from stream_cluster.state.chunks import gather_codes, link_counts, read_links
 from stream_cluster.state.database import explain_errors, load_offsets, open_reader, read_meta
 
 # Instructions of SQLite's machine: a few milliseconds.
@@ -33,6 +33,12 @@ class SpaceRecord:
     """Links above it were kept for all objects; 1 when none were looked for."""
     duplicates: int
     links_seen: int
+    deleted: int
+
+    @property
+    def objects(self) -> int:
+        """Objects that are held."""
+        return self.next_row - self.deleted
 
 
 class PartitionView:
@@ -117,7 +123,7 @@ class PartitionView:
         """The spaces of an account, or all of them, ordered by key."""
         rows = self.query(
             "SELECT space_id, account_id, object_type, descriptor_type, version, dim, next_row, floor, "
-            "duplicates, links_seen FROM spaces WHERE ? IS NULL OR account_id = ? "
+            "duplicates, links_seen, deleted FROM spaces WHERE ? IS NULL OR account_id = ? "
             "ORDER BY account_id, object_type, descriptor_type, version",
             (account_id, account_id),
         )
@@ -135,10 +141,8 @@ class PartitionView:
 
     def link_counts(self, space_id: int) -> tuple[int, int]:
         """(links of the compacted forest, links that wait to be merged)."""
-        counts = dict(
-            self.query("SELECT merged, sum(links) FROM links WHERE space_id = ? GROUP BY merged", (space_id,))
-        )
-        return counts.get(1, 0), counts.get(0, 0)
+        with explain_errors(self.path):
+            return link_counts(self._db, space_id)
 
     def codes(self, space: SpaceRecord, rows: npt.NDArray[np.uint32]) -> Codes:
         """Codes of the given rows, shape (len(rows), dim), in the order given."""

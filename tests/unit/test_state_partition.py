@@ -80,7 +80,7 @@ def test_a_commit_that_fails_leaves_database_and_memory_as_they_were(tmp_path, m
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("stream_cluster.state.partition.write_links", full_disk)
+        patch.setattr("stream_cluster.state.store.write_links", full_disk)
         with pytest.raises(StateError, match=r"partition-0.sqlite.*disk is full"):
             partition.apply(all_records[10:])
     assert partition.next_offset == 10
@@ -93,14 +93,14 @@ def test_a_commit_that_fails_leaves_database_and_memory_as_they_were(tmp_path, m
 
 _KILLED = """
 import os, sys
-from stream_cluster.state import partition as module
+from stream_cluster.state import partition as module, store
 from tests.support.partitions import open_partition, records
 from tests.unit.test_state_partition import objects
 
 partition = open_partition(sys.argv[1], synchronous="full")
 partition.apply(records(objects())[:10])
 if sys.argv[2] == "before":
-    module.write_links = lambda *_, **__: os._exit(9)
+    store.write_links = lambda *_, **__: os._exit(9)
 else:
     module.Partition._remember = lambda *_, **__: os._exit(9)
 partition.apply(records(objects())[10:])
@@ -169,15 +169,6 @@ def test_rejections_of_unknown_accounts_are_counted_without_their_name(tmp_path)
     with partition.view() as view:
         assert view.counters("x") == {}
         assert view.counters() == {("rejected", "undecodable"): 3}
-    partition.close()
-
-
-def test_actions_that_are_not_served_are_rejected_not_ignored(tmp_path):
-    partition = open_partition(tmp_path)
-    value = b'{"event_ids": ["acme-00000"], "account_id": "acme", "action": "delete"}'
-    (record,) = records([message(0, np.ones(8, np.float32))])
-    outcome = partition.apply([replace(record, value=value)])
-    assert dict(outcome.rejected) == {"unsupported_action": 1}
     partition.close()
 
 

@@ -1,0 +1,111 @@
+"""Removing rows from a space: what becomes of its links, found without changing anything.
+
+The forest afterwards is that of a run that never saw the removed objects, see `stream_cluster.graph.removal`.
+The links of the space are read once for all rows that a batch removes. Codes are compared only within the
+components that fell apart, exactly, whatever the engine of the space: time grows with these components, and
+memory by the codes of the largest of them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from stream_cluster.graph.components import Rows
+from stream_cluster.graph.forest import ForestBuilder
+from stream_cluster.graph.removal import Torn, marks, missing_links, tear, without
+from stream_cluster.matching import CodeStore, SpaceMatcher, scan
+from stream_cluster.model import Codes, Links, concatenate_links, no_links
+from stream_cluster.state.chunks import link_chunks
+from stream_cluster.state.space import Removal, SpaceBatch
+
+# Small components are compared together up to so many rows: pairs of different ones are compared for
+# nothing, but that takes less time than to begin another search.
+_BUNDLE_ROWS = 1024
+
+CodesOf = Callable[[Rows], Codes]
+"""Codes of rows of the space, of this batch or from before it."""
+
+
+def plan_removal(
+    connection: sqlite3.Connection,
+    batch: SpaceBatch,
+    loaded: Callable[[], SpaceMatcher],
+    *,
+    keeps_links: bool,
+) -> None:
+    """Fill in `removal` for the rows in `removed`, and take them out of `codes` and `links`.
+
+    Args:
+        loaded: gives the matcher of the space; called only when there is something to compare.
+        keeps_links: false where the partition collects objects without looking for links.
+    """
+    space = batch.space
+    is_removed = marks(
+        np.fromiter(batch.removed, np.int64, len(batch.removed)), space.next_row + len(batch.rows)
+    )
+    changed: list[tuple[int, Links]] = []
+    parts = [batch.links]
+    for seq, links in link_chunks(connection, space.space_id):
+        parts.append(links)
+        left = without(links, is_removed)
+        if left is not links:
+            changed.append((seq, left))
+    repaired = no_links()
+    if keeps_links:
+        # Weaker links may be left from a time of a lower floor. They answer nothing, and must not hold
+        # together what the forest above the floor does not.
+        torn = tear(concatenate_links(parts).above(space.floor_cosine), is_removed)
+        if len(torn):
+            repaired = _repair(
+                torn, lambda rows: _codes(rows, batch, loaded()), space.dim, space.floor_cosine
+            )
+    rows = np.flatnonzero(is_removed).astype(np.uint32)
+    if len(batch.rows):
+        batch.codes = batch.codes.copy()
+        batch.codes[rows[rows >= space.next_row] - space.next_row] = 0
+        batch.links = without(batch.links, is_removed)
+    batch.removal = Removal(rows, changed, repaired)
+
+
+def _repair(torn: Torn, codes_of: CodesOf, dim: int, floor_cosine: float) -> Links:
+    """The links that the forest lacks: the best ones between parts of one component."""
+    found = ForestBuilder()
+    for bundle in _bundles(torn.component):
+        rows, component, part = torn.rows[bundle], torn.component[bundle], torn.part[bundle]
+        codes = codes_of(rows)
+        store = CodeStore(dim)
+        store.append(codes)
+        asking = np.flatnonzero(torn.is_asking[bundle])
+        for hits in scan(store, codes[asking], floor_cosine):
+            one, other = asking[hits.query], hits.row
+            joins = (component[one] == component[other]) & (part[one] != part[other])
+            one, other = rows[one[joins]], rows[other[joins]]
+            found.add(Links(np.minimum(one, other), np.maximum(one, other), hits.similarity[joins]))
+    return missing_links(torn, found.result())
+
+
+def _bundles(component: npt.NDArray[np.int64]) -> Iterator[slice]:
+    """Runs of whole components of at most `_BUNDLE_ROWS` rows, or of one component that is larger."""
+    ends = np.append(np.flatnonzero(component[1:] != component[:-1]) + 1, len(component))
+    begin = end = 0
+    for stop in ends.tolist():
+        if stop - begin > _BUNDLE_ROWS and end > begin:
+            yield slice(begin, end)
+            begin = end
+        end = stop
+    yield slice(begin, end)
+
+
+def _codes(rows: Rows, batch: SpaceBatch, matcher: SpaceMatcher) -> Codes:
+    first_new = batch.space.next_row
+    is_new = rows >= first_new
+    if not bool(is_new.any()):
+        return matcher.store.gather(rows)
+    codes = np.empty((len(rows), batch.space.dim), np.int8)
+    codes[is_new] = batch.codes[rows[is_new] - first_new]
+    codes[~is_new] = matcher.store.gather(rows[~is_new])
+    return codes
