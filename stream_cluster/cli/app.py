@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from stream_cluster import __version__
-from stream_cluster.cli import calibrate, cluster, config, generate, inspect, produce, service, tasks
+from stream_cluster.cli import calibrate, cluster, config, erase, generate, inspect, produce, service, tasks
 from stream_cluster.cli.failures import DEBUG_VARIABLE, EXIT_CODES_HELP, Commands
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ app.command(epilog=service.EPILOG)(service.run)
 app.command(epilog=cluster.EPILOG)(cluster.cluster)
 app.command(epilog=produce.EPILOG)(produce.produce)
 app.add_typer(tasks.app, name="task")
+app.command(epilog=erase.EPILOG)(erase.erase)
 app.command(epilog=generate.EPILOG)(generate.generate)
 app.command(epilog=inspect.EPILOG)(inspect.inspect)
 app.command(epilog=calibrate.EPILOG)(calibrate.calibrate)

@@ -167,6 +167,8 @@ def _show(result: OfflineResult, *, as_json: bool) -> None:
     }
     if (images := result.counts.get("images")) is not None:
         facts["images"] = _image_facts(images)
+    if load.changes:
+        facts["updates and deletes"] = load.changes
     if load.of_other_accounts:
         facts["of other accounts"] = load.of_other_accounts
     print_facts(facts)
@@ -193,6 +195,7 @@ def _as_dict(result: OfflineResult) -> dict[str, Any]:
             "read": load.records,
             "accepted": load.accepted,
             "duplicates": load.duplicates,
+            "changes": load.changes,
             "of_other_accounts": load.of_other_accounts,
             "rejected": dict(load.rejected),
         },

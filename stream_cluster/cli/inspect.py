@@ -71,6 +71,8 @@ def _space_as_dict(space: SpaceReport) -> dict[str, Any]:
         **record.key._asdict(),
         "dim": record.dim,
         "rows": record.next_row,
+        "objects": record.objects,
+        "deleted": record.deleted,
         "duplicates": record.duplicates,
         "links_seen": record.links_seen,
         "forest_links": {"merged": space.merged_links, "pending": space.pending_links},
@@ -103,6 +105,7 @@ def _spaces(spaces: list[SpaceReport]) -> Table:
     numbers = (
         "dim",
         "rows",
+        "deleted",
         "duplicates",
         "links seen",
         "forest merged",
@@ -115,7 +118,7 @@ def _spaces(spaces: list[SpaceReport]) -> Table:
     for space in spaces:
         record = space.record
         key = record.key
-        counts = (record.dim, record.next_row, record.duplicates, record.links_seen)
+        counts = (record.dim, record.next_row, record.deleted, record.duplicates, record.links_seen)
         links = (space.merged_links, space.pending_links)
         table.add_row(
             key.account_id,

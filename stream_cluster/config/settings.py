@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from stream_cluster.config.image_roots import ImageRoot
 from stream_cluster.config.similarity import SimilaritySettings
+from stream_cluster.model import DescriptorType
 
 TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 SECRET = {"secret": True}
@@ -191,6 +192,44 @@ class StateSettings(_Section, frozen=True, kw_only=True):
     page_cache_mb: Annotated[
         int, Meta(ge=1, le=65_536, description="SQLite's page cache per database, in MiB.")
     ] = 16
+    vacuum_interval_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=31_536_000,
+            description="Least pause between two rewrites of a database after deletions; 0 never rewrites.",
+        ),
+    ] = 86_400.0
+
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+Age = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,5}[smhdw]$")]
+
+
+class RetentionSettings(_Section, frozen=True, kw_only=True):
+    """How long objects are kept."""
+
+    face: Annotated[
+        Age | None,
+        Meta(description="Age, such as 90d, at which faces are deleted; else they are kept."),
+    ] = None
+    body: Annotated[
+        Age | None,
+        Meta(description="Age, such as 90d, at which bodies are deleted; else they are kept."),
+    ] = None
+    interval_s: Annotated[
+        float, Meta(gt=0, le=86_400, description="Pause between two searches for objects past their age.")
+    ] = 60.0
+
+    @property
+    def ages_us(self) -> dict[DescriptorType, int]:
+        """Greatest age in microseconds by descriptor type; types that are kept are not in it."""
+        texts: dict[DescriptorType, str | None] = {"face": self.face, "body": self.body}
+        return {
+            descriptor_type: int(text[:-1]) * _UNITS_S[text[-1]] * 1_000_000
+            for descriptor_type, text in texts.items()
+            if text is not None
+        }
 
 
 class TaskSettings(_Section, frozen=True, kw_only=True):
@@ -280,6 +319,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     similarity: SimilaritySettings = SimilaritySettings()
     matching: MatchingSettings = MatchingSettings()
     state: StateSettings = StateSettings()
+    retention: RetentionSettings = RetentionSettings()
     tasks: TaskSettings = TaskSettings()
     results: ResultSettings = ResultSettings()
     images: ImageSettings = ImageSettings()

@@ -1,8 +1,8 @@
 """What the removal of objects does to a spanning forest, and to which objects it has to be matched again.
 
-Let F be the maximum spanning forest of a graph G, and D the removed rows. F less the links of D is part of the
-forest of G less D: a link that is the best across some cut of G is still the best across the same cut of what
-is left. So all that is missing are links between the parts into which the components of D fall; to find
+Let F be the maximum spanning forest of a graph G, and D the removed rows. F less the links of D is part of
+the forest of G less D: a link that is the best across some cut of G is still the best across the same cut of
+what is left. So all that is missing are links between the parts into which the components of D fall; to find
 them, the members of those components are compared with each other, whatever the size of the space.
 """
 

@@ -54,11 +54,16 @@ class VectorRules:
 
 @dataclass(slots=True)
 class LoadReport:
-    """What became of the records. records = accepted + duplicates + rejected + of_other_accounts."""
+    """What became of the records.
+
+    records = accepted + duplicates + changes + rejected + of_other_accounts.
+    """
 
     records: int = 0
     accepted: int = 0
     duplicates: int = 0
+    changes: int = 0
+    """Updates and deletes, whether they found their object or not."""
     of_other_accounts: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     """By reason."""
@@ -193,6 +198,7 @@ class Loader:
         outcome = self._partition.commit(batch)
         report.accepted += outcome.accepted
         report.duplicates += outcome.duplicates
+        report.changes += outcome.updated + outcome.deleted + outcome.unknown
 
     def _settle_account(self, decoded: Sequence[ObjectMessage | Rejection]) -> None:
         """Take the only account of the inputs for the account, unless one was given."""

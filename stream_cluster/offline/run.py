@@ -169,7 +169,7 @@ def _snapshot(
 def _held(view: PartitionView, account_id: str) -> str:
     """What there is to cluster, for a person who asked for something else."""
     spaces = [
-        f"{space.next_row} {space.key.object_type}s with {space.key.descriptor_type} version "
+        f"{space.objects} {space.key.object_type}s with {space.key.descriptor_type} version "
         f"{space.key.version}"
         for space in view.spaces(account_id)
     ]

@@ -35,6 +35,7 @@ from stream_cluster.service.statuses import Statuses
 from stream_cluster.service.task_history import read_ended
 from stream_cluster.service.task_reader import TaskReader
 from stream_cluster.service.tasks import Tasks
+from stream_cluster.service.upkeep import UpkeepSettings
 from stream_cluster.state.batch import Outcome
 from stream_cluster.state.lock import DirectoryLock
 from stream_cluster.state.tasks import TaskState
@@ -150,6 +151,10 @@ class Service:
             engine,
             DeadLetters(producer, kafka.dead_letter_topic, self.metrics),
             self.metrics,
+            UpkeepSettings(
+                settings.retention.interval_s if settings.retention.ages_us else None,
+                settings.state.vacuum_interval_s or None,
+            ),
             self._on_commit,
         )
         tasks = Tasks(

@@ -162,6 +162,7 @@ class Assignment:
             synchronous=settings.state.synchronous,
             page_cache_mb=settings.state.page_cache_mb,
             background=self._context.engine,
+            retention_us=settings.retention.ages_us,
         )
 
     async def _first_offset(self, partition: TopicPartition, state: Partition) -> int:
@@ -322,7 +323,7 @@ class Assignment:
             if lag is not None:
                 metrics.lag_records.labels(str(number)).set(lag)
             for space in runner.partition.spaces():
-                rows[space.key.descriptor_type] += space.next_row
+                rows[space.key.descriptor_type] += space.next_row - space.deleted
                 engines[space.matcher.engine if space.matcher else "not loaded"] += 1
                 nbytes[space.key.descriptor_type] += space.matcher.nbytes if space.matcher else 0
         for descriptor_type in ("face", "body"):

@@ -23,6 +23,7 @@ from stream_cluster.messages import RawRecord
 from stream_cluster.service.dead_letters import DeadLetters
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
+from stream_cluster.service.upkeep import Upkeep, UpkeepSettings
 from stream_cluster.state.batch import Outcome
 from stream_cluster.state.partition import Partition
 
@@ -39,6 +40,8 @@ class IngestContext:
     """Threads for decoding, matching and SQLite."""
     dead_letters: DeadLetters
     metrics: Metrics
+    upkeep: UpkeepSettings
+    """What to do between batches."""
     on_commit: Callable[[int, Outcome], None] | None = None
     """Told of each committed micro-batch: (partition, outcome). For measurements."""
 
@@ -70,6 +73,7 @@ class PartitionRunner:
         self._barriers: dict[object, tuple[int, Callable[[], Awaitable[None]]]] = {}
         self._wake = asyncio.Event()
         self._stopping = False
+        self._upkeep = Upkeep(partition, context.upkeep, context.metrics, self.in_engine)
         self._task = asyncio.create_task(self._guarded(), name=f"partition-{self.number}")
 
     # -- called by the consumer ------------------------------------------------------------------------
@@ -162,17 +166,22 @@ class PartitionRunner:
                 await self._do(*self._between.popleft())
             if not self._stopping and (self._buffer or self._is_behind_position()):
                 await self._apply()
+            if not self._stopping:
+                # Not under `busy_since`: rewriting a large database may take minutes.
+                await self._upkeep.run()
             await self._release_barriers()
 
     async def _wait_for_work(self) -> None:
         """Return when a batch is due, or something else waits to be done, or it is time to stop."""
         linger_s = self._context.settings.linger_ms / 1000
         while not (self._stopping or self._between or self._has_reached() or self._is_behind_position()):
-            timeout_s = None
+            timeout_s = self._upkeep.due_in_s()
             if self._buffer:
-                timeout_s = self._first_fed_at + linger_s - time.monotonic()
-                if len(self._buffer) >= self._context.settings.batch_max_records or timeout_s <= 0:
+                timeout_s = min(timeout_s, self._first_fed_at + linger_s - time.monotonic())
+                if len(self._buffer) >= self._context.settings.batch_max_records:
                     return
+            if timeout_s <= 0:
+                return
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):

@@ -6,6 +6,7 @@ Labels are closed sets: result, reason, descriptor type, stage, status, partitio
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.gc_collector import GCCollector
@@ -14,7 +15,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from stream_cluster import __version__
 from stream_cluster.messages import Reason
-from stream_cluster.state.batch import Outcome
+from stream_cluster.state.batch import Cause, Outcome
 
 _DESCRIPTOR_TYPES = ("face", "body")
 _LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
@@ -46,6 +47,9 @@ class Metrics:
         self.records = counter("records", "Records applied, by result.", "result")
         self.rejections = counter("rejections", "Rejected records, by reason.", "reason")
         self.objects = counter("objects", "New objects.", "descriptor_type")
+        self.deleted = counter(
+            "deleted_objects", "Deleted objects, by what asked for it.", "descriptor_type", "cause"
+        )
         self.links = counter("links", "Links above the floor found for new objects.", "descriptor_type")
         self.dead_letters = counter("dead_letters", "Records written to the dead-letter topic.")
         self.batch_records = histogram("batch_records", "Records of a micro-batch.", _BATCH_BUCKETS)
@@ -89,13 +93,15 @@ class Metrics:
 
     def _preset(self) -> None:
         """Make every series of a closed label set exist from the start, so that rates see the first count."""
-        for result in ("accepted", "duplicate", "rejected"):
+        for result in ("accepted", "duplicate", "updated", "deleted", "unknown_object", "rejected"):
             self.records.labels(result)
         for reason in Reason:
             self.rejections.labels(reason.value)
         for descriptor_type in _DESCRIPTOR_TYPES:
             for metric in (self.objects, self.links, self.rows, self.matcher_bytes):
                 metric.labels(descriptor_type)
+            for cause in get_args(Cause):
+                self.deleted.labels(descriptor_type, cause)
             self.recall_true.labels(descriptor_type)
             self.recall_found.labels(descriptor_type)
             self.recall.labels(descriptor_type).set(1)
@@ -109,11 +115,15 @@ class Metrics:
         """Count a committed micro-batch. `lags_s`: seconds from each record's timestamp to the commit."""
         self.records.labels("accepted").inc(outcome.accepted)
         self.records.labels("duplicate").inc(outcome.duplicates)
+        self.records.labels("updated").inc(outcome.updated)
+        self.records.labels("deleted").inc(outcome.deleted)
+        self.records.labels("unknown_object").inc(outcome.unknown)
         self.records.labels("rejected").inc(sum(outcome.rejected.values()))
         for reason, count in outcome.rejected.items():
             self.rejections.labels(reason).inc(count)
         for descriptor_type, count in outcome.objects.items():
             self.objects.labels(descriptor_type).inc(count)
+        self.observe_deletions(outcome)
         for descriptor_type, count in outcome.links.items():
             self.links.labels(descriptor_type).inc(count)
         for descriptor_type, sample in outcome.recall.items():
@@ -124,6 +134,11 @@ class Metrics:
         self.batch_duration.observe(duration_s)
         for lag_s in lags_s:
             self.event_lag.observe(lag_s)
+
+    def observe_deletions(self, outcome: Outcome) -> None:
+        """Count the objects that a batch deleted; of a sweep there is nothing else to count."""
+        for descriptor_type, count in outcome.objects_deleted.items():
+            self.deleted.labels(descriptor_type, outcome.cause).inc(count)
 
     def _observe_recall(self, descriptor_type: str, links_true: int, links_found: int) -> None:
         self.recall_true.labels(descriptor_type).inc(links_true)

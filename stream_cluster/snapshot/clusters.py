@@ -40,7 +40,7 @@ class Clusters:
 
 
 def number_clusters(labels: Labels) -> Clusters:
-    """Give components their public numbers. `labels`: any component number of each position."""
+    """Give components their public numbers. `labels`: component of each position, numbered without gaps."""
     n = len(labels)
     count = int(labels.max()) + 1 if n else 0
     oldest = np.empty(count, np.int64)
@@ -68,7 +68,12 @@ def labels_from_forest(view: PartitionView, selection: Selection, threshold_cosi
     if selection.tracks is not None:
         a, b = track_pairs(selection.tracks)
         pairs.append((selection.rows[a], selection.rows[b]))
-    return connected_components(selection.space.next_row, pairs)[selection.rows]
+    labels = connected_components(selection.space.next_row, pairs)[selection.rows]
+    if not selection.space.deleted:
+        return labels
+    # Each row of a deleted object is a component of nobody: close the gaps between the numbers.
+    is_used = np.bincount(labels) > 0
+    return (np.cumsum(is_used, dtype=np.int32) - np.int32(1))[labels]
 
 
 def labels_by_matching(

@@ -25,6 +25,11 @@ def safe_name(identifier: str) -> str:
     return name
 
 
+def archives_of(directory: Path, account_id: str) -> list[Path]:
+    """The archives of an account, by name."""
+    return sorted((directory / safe_name(account_id)).glob("*.zip"))
+
+
 def archive_path(directory: Path, account_id: str, task_id: str) -> Path:
     """Path of a task's archive. Two accounts may use the same task id, so each has a folder."""
     return directory / safe_name(account_id) / f"{safe_name(task_id)}.zip"

@@ -103,6 +103,7 @@ def find_space(view: PartitionView, request: ClusteringRequest) -> SpaceRecord:
         if space.key.object_type == request.object_type
         and space.key.descriptor_type == request.descriptor_type
         and request.descriptor_version in (None, space.key.version)
+        and space.objects
     ]
     for space in sorted(candidates, key=lambda space: space.key.version, reverse=True):
         if view.has_objects(space):

@@ -153,8 +153,8 @@ def _cluster(
 def _counts(view: PartitionView, selection: Selection, clusters: Clusters) -> dict[str, Any]:
     """Counts that reconcile.
 
-    objects_received = duplicates + objects; objects = filtered_out + selected; filtered_out = the sum of
-    removed_by_filter; selected = the sum of all cluster sizes.
+    objects_received = duplicates + deleted + objects; objects = filtered_out + selected; filtered_out = the
+    sum of removed_by_filter; selected = the sum of all cluster sizes.
     """
     space = selection.space
     rejected = sum(
@@ -163,8 +163,9 @@ def _counts(view: PartitionView, selection: Selection, clusters: Clusters) -> di
         if result == "rejected"
     )
     return {
-        "objects_received": space.duplicates + selection.in_space,
+        "objects_received": space.duplicates + space.deleted + selection.in_space,
         "duplicates": space.duplicates,
+        "deleted": space.deleted,
         "objects": selection.in_space,
         "filtered_out": selection.in_space - len(selection),
         "removed_by_filter": selection.removed_by_filter,

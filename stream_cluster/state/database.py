@@ -48,8 +48,9 @@ def explain_errors(path: Path) -> Iterator[None]:
 def open_writer(
     path: Path, meta: Mapping[str, str], *, synchronous: Synchronous = "full", page_cache_mb: int = 64
 ) -> sqlite3.Connection:
-    """Open a database for its one writer, creating it when it does not exist. A file of version 1 is upgraded.
+    """Open a database for its one writer, creating it when it does not exist.
 
+    A file of version 1 is upgraded.
     `meta` are the facts the file must agree with; they are stored in a new file.
 
     Raises:
@@ -119,6 +120,25 @@ def load_offsets(connection: sqlite3.Connection) -> dict[tuple[str, int], int]:
     """next_offset by (topic, partition)."""
     rows = connection.execute("SELECT topic, partition, next_offset FROM offsets")
     return {(topic, partition): next_offset for topic, partition, next_offset in rows}
+
+
+def vacuum(connection: sqlite3.Connection, deleted: int, now_us: int) -> None:
+    """Rewrite the whole file, and note when and how many objects had been deleted until then.
+
+    SQLite moves entries between pages as its trees grow, and leaves copies behind in the unused part of the
+    pages, which `secure_delete` does not reach. A rewrite does.
+    """
+    connection.execute("VACUUM")
+    connection.executemany(
+        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+        [("vacuumed_deleted", str(deleted)), ("vacuumed_us", str(now_us))],
+    )
+
+
+def last_vacuum(connection: sqlite3.Connection) -> tuple[int, int]:
+    """(objects deleted by then, microseconds since the epoch) of the last rewrite; zeros for none."""
+    meta = read_meta(connection)
+    return int(meta.get("vacuumed_deleted", 0)), int(meta.get("vacuumed_us", 0))
 
 
 @contextlib.contextmanager

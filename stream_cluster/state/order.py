@@ -1,7 +1,8 @@
 """A batch's messages in the order of the log: what each of them does to the spaces of its account.
 
-Only ids and rows are settled here, so that an object may come, change, go and come again within one batch. The
-vectors are matched afterwards, all at once: an object that goes takes its links with it whenever they are found.
+Only ids and rows are settled here, so that an object may come, change, go and come again within one batch.
+The vectors are matched afterwards, all at once: an object that goes takes its links with it whenever they are
+found.
 """
 
 from __future__ import annotations
@@ -57,10 +58,10 @@ class _Ordering:
         return self._batch
 
     def _label(self, account_id: str | None) -> str:
-        """The account under which a record is counted: only one of ours, for made-up ids must not grow the table.
+        """The account under which a record is counted: one of ours, or none.
 
         Accounts that are new in this batch are ours from their first record on, so that the counts do not
-        depend on where batches begin.
+        depend on where batches begin. Made-up ids must not grow the table.
         """
         known = self._spaces.has_account(account_id) or account_id in self._new_accounts
         return account_id if account_id is not None and known else ""
@@ -77,8 +78,8 @@ class _Ordering:
             return message
         keys = _keys(message)
         for key, descriptor in zip(keys, message.descriptors, strict=True):
-            space_batch = self._batch.spaces.get(key)
-            known = self._spaces.get(key) if space_batch is None else space_batch.space
+            provisional = self._batch.spaces.get(key)
+            known = self._spaces.get(key) if provisional is None else provisional.space
             dim = len(descriptor.vector)
             if known is not None and known.dim != dim:
                 return Rejection(
@@ -141,13 +142,14 @@ class _Ordering:
 
     def _update(self, message: ObjectMessage) -> bool:
         values = changed_columns(message.metadata, message.updated_fields)
-        return any([part.update(message.object_id, values) for part in self._parts(message)])
+        # Sums, not any(), which would stop at the first space.
+        return sum(part.update(message.object_id, values) for part in self._parts(message)) > 0
 
     def _delete(self, message: ObjectMessage) -> bool:
         parts = self._parts(message)
         if message.everything:
-            return any([part.remove_all() for part in parts])
-        return any([part.remove(object_id) for part in parts for object_id in message.object_ids])
+            return sum(part.remove_all() for part in parts) > 0
+        return sum(part.remove(object_id) for part in parts for object_id in message.object_ids) > 0
 
     def _parts(self, message: ObjectMessage) -> list[SpaceBatch]:
         """The batch's part in each space that can hold the objects of a change."""

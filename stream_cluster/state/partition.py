@@ -39,9 +39,11 @@ from stream_cluster.state.database import (
     BUSY_TIMEOUT_MS,
     Synchronous,
     explain_errors,
+    last_vacuum,
     load_offsets,
     open_writer,
     transaction,
+    vacuum,
 )
 from stream_cluster.state.order import order_messages
 from stream_cluster.state.removal import plan_removal
@@ -111,7 +113,7 @@ class Partition:
         self._compactions: dict[int, Future[Compaction]] = {}
         self._removed_meanwhile: dict[int, list[npt.NDArray[np.uint32]]] = {}
         """Rows removed from a space since its compaction began."""
-        self.erased_in_wal = False
+        self.erased_in_wal: bool
         """Whether the write-ahead log may still hold bytes of deleted objects, see `empty_wal`."""
         self.next_offset: int
         """First offset to read after a restart; one past the last applied. 0 when nothing was applied."""
@@ -121,6 +123,8 @@ class Partition:
                 self._spaces = load_spaces(self._db)
                 self._offsets = load_offsets(self._db)
                 self.next_offset = self.stored_offset(identity.topic, identity.partition) or 0
+                # A log that an earlier process left may hold some.
+                self.erased_in_wal = any(space.deleted for space in self._spaces)
                 self._sweeper = Sweeper(self._db, self._spaces, retention_us or {})
                 for space in self._spaces:
                     # Never lowered: older objects have no links below the floor they came in under.
@@ -160,7 +164,7 @@ class Partition:
     def prepare_sweep(self, now_us: int, max_objects: int, *, begin: bool) -> Batch:
         """A batch without records that deletes some of the objects that are past their age at `now_us`.
 
-        A round goes over all spaces in slices of bounded work: `begin` starts one, and later calls carry it on
+        A round goes over all spaces in slices of bounded work: `begin` starts one, later calls carry it on
         while `is_sweeping`. Which objects go depends on the state and `now_us` alone.
         """
         began = time.perf_counter()
@@ -344,8 +348,8 @@ class Partition:
     def empty_wal(self) -> bool:
         """Copy the write-ahead log into the database and cut it to nothing; true if that was possible now.
 
-        The database itself holds zeros where deleted objects were, but the log keeps earlier pages until it is
-        emptied. A view that is open prevents that; the caller tries again.
+        The database itself holds zeros where deleted objects were, but the log keeps earlier pages until it
+        is emptied. A view that is open prevents that; the caller tries again.
         """
         with explain_errors(self.path):
             self._db.execute("PRAGMA busy_timeout = 0")
@@ -356,6 +360,24 @@ class Partition:
         if not busy:
             self.erased_in_wal = False
         return not busy
+
+    def vacuum_due_us(self, interval_us: int) -> int | None:
+        """When the database is to be rewritten, in microseconds since the epoch; None while nothing is deleted."""
+        deleted, vacuumed_us = last_vacuum(self._db)
+        is_due = sum(space.deleted for space in self._spaces) > deleted
+        return vacuumed_us + interval_us if is_due else None
+
+    def vacuum(self, now_us: int) -> None:
+        """Rewrite the database: what was deleted gives up its room, and no page keeps a stale copy of it.
+
+        Takes seconds for each gigabyte, and as much room again for a time. Views stay as they are.
+
+        Raises:
+            StateError: there is no room for it; nothing has changed.
+        """
+        with explain_errors(self.path):
+            vacuum(self._db, sum(space.deleted for space in self._spaces), now_us)
+        self.erased_in_wal = True
 
     def view(self) -> PartitionView:
         """A view of the state as it is after the last commit; later batches do not change it."""

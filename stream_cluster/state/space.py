@@ -84,7 +84,7 @@ class Removal:
     chunks: list[tuple[int, Links]]
     """(sequence number, links that stay) of the link chunks that held links of these rows."""
     repaired: Links
-    """Links of objects that stay which the forest lacked, because it had a better path through a removed one."""
+    """Links that the forest lacked, because it had a better path through a removed object."""
 
 
 @dataclass(slots=True)

@@ -36,8 +36,8 @@ def store_batch(connection: sqlite3.Connection, batch: SpaceBatch) -> None:
         write_links(connection, space.space_id, batch.removal.repaired, merged=False)
     update_objects(connection, space.space_id, batch.updates)
     connection.execute(
-        "UPDATE spaces SET next_row = ?, floor = ?, duplicates = duplicates + ?, links_seen = links_seen + ?, "
-        "deleted = deleted + ? WHERE space_id = ?",
+        "UPDATE spaces SET next_row = ?, floor = ?, duplicates = duplicates + ?, "
+        "links_seen = links_seen + ?, deleted = deleted + ? WHERE space_id = ?",
         (
             space.next_row + len(batch.rows),
             space.floor_cosine,
