@@ -362,7 +362,7 @@ class Partition:
         return not busy
 
     def vacuum_due_us(self, interval_us: int) -> int | None:
-        """When the database is to be rewritten, in microseconds since the epoch; None while nothing is deleted."""
+        """When to rewrite the database, in microseconds since the epoch; None: nothing was deleted."""
         deleted, vacuumed_us = last_vacuum(self._db)
         is_due = sum(space.deleted for space in self._spaces) > deleted
         return vacuumed_us + interval_us if is_due else None

@@ -75,7 +75,7 @@ def _check_clusters(archive: Archive) -> None:
 
 def _check_counts(archive: Archive, status: Mapping[str, Any]) -> None:
     counts, sizes = archive.manifest["counts"], [cluster["size"] for cluster in archive.clusters]
-    assert counts["objects_received"] == counts["duplicates"] + counts["objects"]
+    assert counts["objects_received"] == counts["duplicates"] + counts["deleted"] + counts["objects"]
     assert counts["objects"] == counts["filtered_out"] + counts["selected"]
     assert counts["filtered_out"] == sum(counts["removed_by_filter"].values())
     assert counts["selected"] == sum(sizes) == status["objects"]

@@ -106,7 +106,12 @@ class Worker:
 
     async def applied(self, count: int, timeout_s: float = 30) -> None:
         """Return when that many records have been applied since the start."""
-        await self.until(lambda: sum(self.records().values()) >= count, timeout_s, f"{count} records applied")
+        results = ("accepted", "duplicate", "updated", "deleted", "unknown_object", "rejected")
+
+        def total() -> float:
+            return sum(self.sample("records_total", result=result) for result in results)
+
+        await self.until(lambda: total() >= count, timeout_s, f"{count} records applied")
 
     async def until(self, predicate: Any, timeout_s: float, what: str) -> None:
         """`eventually`, but end at once with the service's own error when it has ended."""

@@ -33,6 +33,7 @@ COMMANDS = {
     "run",
     "cluster",
     "produce",
+    "erase",
     "generate",
     "inspect",
     "schema",
@@ -306,6 +307,7 @@ def test_inspect_tells_what_a_state_directory_holds_while_it_is_in_use(state):
     assert {"topic": "clustering-tasks", "partition": 3, "next_offset": 17} in first["next_offsets"]
     [space] = first["spaces"]
     assert (space["account_id"], space["dim"], space["rows"]) == ("demo", 16, 60)
+    assert (space["objects"], space["deleted"]) == (60, 0)
     assert space["code_bytes"] == 60 * 16
     assert space["floor_cosine"] == pytest.approx(0.45)
     assert 0 < space["forest_links"]["pending"] <= space["links_seen"]

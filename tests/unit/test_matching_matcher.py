@@ -253,6 +253,39 @@ def test_a_damaged_cache_is_told_and_the_graph_is_built_again(tmp_path):
     assert events[0][1]["reason"] == "damaged"
 
 
+def test_a_graph_with_removed_rows_is_deleted_from_disk_and_not_saved_until_it_is_built_without(tmp_path):
+    codes = people(100, DIM)
+    path = tmp_path / "graph"
+    first = space(codes, path, engine="hnsw")
+    first.prepare()
+    assert first.save_cache()
+    first.remove(np.array([7]))
+    assert list(tmp_path.iterdir()) == []
+    assert not first.save_cache()
+    codes[7] = 0
+    second = space(codes[:0], path, engine="hnsw")
+    second.restore(codes)
+    assert second.store.is_removed(np.arange(100)).tolist() == [row == 7 for row in range(100)]
+    second.prepare()
+    assert second.save_cache()
+
+
+def test_a_cached_graph_of_rows_that_were_removed_since_is_used_once_and_deleted(tmp_path):
+    codes = people(100, DIM)
+    path = tmp_path / "graph"
+    first = space(codes, path, engine="hnsw")
+    first.prepare()
+    assert first.save_cache()
+    codes[7] = 0
+    events = Events()
+    second = space(codes[:0], path, events, engine="hnsw")
+    second.restore(codes)
+    assert as_set(second.search(codes, 0.5)) == naive_hits(codes, codes, 0.5)
+    assert events.names == ["hnsw_cache_loaded", "hnsw_in_use"]
+    assert list(tmp_path.iterdir()) == []
+    assert not second.save_cache()
+
+
 def test_without_a_path_or_a_graph_nothing_is_saved(tmp_path):
     assert not space(people(10, DIM), tmp_path / "graph", engine="exact").save_cache()
     matcher = space(people(10, DIM), engine="hnsw")
