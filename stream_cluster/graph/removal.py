@@ -17,6 +17,10 @@ from stream_cluster.graph.components import Rows, connected_components
 from stream_cluster.graph.forest import maximum_spanning_forest
 from stream_cluster.model import Links, concatenate_links
 
+# Steps from link to link before all components are found at once: a person's photographs are seldom further
+# apart, and a step takes a tenth of the time.
+_STEPS = 12
+
 
 @dataclass(frozen=True, slots=True)
 class Torn:
@@ -57,26 +61,26 @@ def without(links: Links, is_removed: npt.NDArray[np.bool_]) -> Links:
 
 
 def tear(links: Links, is_removed: npt.NDArray[np.bool_]) -> Torn:
-    """Find the components that removed rows held together. One pass over the links, another over the rows.
+    """Find the components that removed rows held together, and the parts they fell into.
+
+    A few passes over the links; beyond that, time grows with these components only.
 
     Args:
         links: links whose spanning forest is that of the space, all of them above its floor.
         is_removed: by row of the space, shape (rows,).
     """
-    n_rows = len(is_removed)
-    labels = connected_components(n_rows, [(links.a, links.b)])
-    is_touched = marks(labels[is_removed], n_rows)[labels]
     # Of all the links only the forest may decide what holds together: another one can join two parts and
     # still be weaker than one that was dropped for a path through a removed row.
-    inside = is_touched[links.a]
-    forest = maximum_spanning_forest(Links(links.a[inside], links.b[inside], links.similarity[inside]))
-    forest = without(forest, is_removed)
-    rows = np.flatnonzero(is_touched & ~is_removed)
-    rows = rows[np.argsort(labels[rows], kind="stable")]
-    place = np.zeros(n_rows, np.uint32)
+    whole = maximum_spanning_forest(_touched(links, is_removed))
+    forest = without(whole, is_removed)
+    rows = np.flatnonzero(marks(np.concatenate((whole.a, whole.b)), len(is_removed)))
+    place = np.zeros(len(is_removed), np.uint32)
     place[rows] = np.arange(len(rows), dtype=np.uint32)
-    part = connected_components(len(rows), [(place[forest.a], place[forest.b])]).astype(np.int64)
-    return _torn(rows, labels[rows].astype(np.int64), part, forest)
+    component = connected_components(len(rows), [(place[whole.a], place[whole.b])])
+    part = connected_components(len(rows), [(place[forest.a], place[forest.b])])
+    left = np.flatnonzero(~is_removed[rows])
+    left = left[np.argsort(component[left], kind="stable")]
+    return _torn(rows[left], component[left].astype(np.int64), part[left].astype(np.int64), forest)
 
 
 def missing_links(torn: Torn, found: Links) -> Links:
@@ -89,6 +93,23 @@ def missing_links(torn: Torn, found: Links) -> Links:
     return Links(joined.a[is_new], joined.b[is_new], joined.similarity[is_new])
 
 
+def _touched(links: Links, is_removed: npt.NDArray[np.bool_]) -> Links:
+    """The links of the components that hold removed rows."""
+    is_member = is_removed.copy()
+    found = -1
+    for _ in range(_STEPS):
+        inside = is_member[links.a] | is_member[links.b]
+        is_member[links.a[inside]] = True
+        is_member[links.b[inside]] = True
+        before, found = found, int(np.count_nonzero(inside))
+        if found == before:
+            break
+    else:
+        labels = connected_components(len(is_removed), [(links.a, links.b)])
+        inside = marks(labels[is_removed], len(is_removed))[labels][links.a]
+    return Links(links.a[inside], links.b[inside], links.similarity[inside])
+
+
 def _torn(
     rows: npt.NDArray[np.integer],
     component: npt.NDArray[np.int64],
@@ -96,6 +117,7 @@ def _torn(
     forest: Links,
 ) -> Torn:
     """Leave out components that are still whole, and mark the parts that have to ask."""
+    _, part = np.unique(part, return_inverse=True)  # removed rows were parts of their own
     sizes = np.bincount(part)
     component_of = np.zeros(len(sizes), np.int64)
     component_of[part] = component

@@ -222,11 +222,9 @@ def test_what_is_not_available_is_refused_only_where_the_readme_says_so() -> Non
     assert refusing == {
         "service/task_reader.py",  # type delete
         "snapshot/request.py",  # generated
-        "state/partition.py",  # actions
     }
     readme = TEXTS[ROOT / "README.md"]
     assert "`type delete is not available yet`" in readme
-    assert "`unsupported_action`" in readme
 
 
 GLOSSARY = re.findall(r"^- \*\*(.+?)\*\*: ", TEXTS[ROOT / "docs/glossary.md"], re.MULTILINE)
