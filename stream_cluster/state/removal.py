@@ -17,7 +17,7 @@ import numpy.typing as npt
 from stream_cluster.graph.components import Rows
 from stream_cluster.graph.forest import ForestBuilder
 from stream_cluster.graph.removal import Torn, marks, missing_links, tear, without
-from stream_cluster.matching import CodeStore, SpaceMatcher, scan
+from stream_cluster.matching import CodeStore, SpaceMatcher, all_pairs, scan
 from stream_cluster.model import Codes, Links, concatenate_links, no_links
 from stream_cluster.state.chunks import link_chunks
 from stream_cluster.state.space import Removal, SpaceBatch
@@ -25,6 +25,8 @@ from stream_cluster.state.space import Removal, SpaceBatch
 # Small components are compared together up to so many rows: pairs of different ones are compared for
 # nothing, but that takes less time than to begin another search.
 _BUNDLE_ROWS = 1024
+
+Places = npt.NDArray[np.int64]
 
 CodesOf = Callable[[Rows], Codes]
 """Codes of rows of the space, of this batch or from before it."""
@@ -75,17 +77,28 @@ def _repair(torn: Torn, codes_of: CodesOf, dim: int, floor_cosine: float) -> Lin
     """The links that the forest lacks: the best ones between parts of one component."""
     found = ForestBuilder()
     for bundle in _bundles(torn.component):
-        rows, component, part = torn.rows[bundle], torn.component[bundle], torn.part[bundle]
-        codes = codes_of(rows)
+        rows, is_asking = torn.rows[bundle], torn.is_asking[bundle]
+        asking, largest = np.flatnonzero(is_asking), np.flatnonzero(~is_asking)
+        codes = codes_of(rows[asking])
         store = CodeStore(dim)
-        store.append(codes)
-        asking = np.flatnonzero(torn.is_asking[bundle])
-        for hits in scan(store, codes[asking], floor_cosine):
-            one, other = asking[hits.query], hits.row
-            joins = (component[one] == component[other]) & (part[one] != part[other])
-            one, other = rows[one[joins]], rows[other[joins]]
-            found.add(Links(np.minimum(one, other), np.maximum(one, other), hits.similarity[joins]))
+        store.append(codes_of(rows[largest]))
+        for hits in scan(store, codes, floor_cosine):
+            found.add(_joining(torn, bundle, asking[hits.query], largest[hits.row], hits.similarity))
+        # Of two parts only one asks, and there is nothing to find among its members.
+        if len(np.unique(torn.part[bundle][asking])) > len(np.unique(torn.component[bundle])):
+            for links in all_pairs(codes, floor_cosine):
+                found.add(_joining(torn, bundle, asking[links.a], asking[links.b], links.similarity))
     return missing_links(torn, found.result())
+
+
+def _joining(
+    torn: Torn, bundle: slice, one: Places, other: Places, similarity: npt.NDArray[np.float32]
+) -> Links:
+    """Those of the pairs, given by their places in the bundle, that join two parts of one component."""
+    component, part, rows = torn.component[bundle], torn.part[bundle], torn.rows[bundle]
+    joins = (component[one] == component[other]) & (part[one] != part[other])
+    a, b = rows[one[joins]], rows[other[joins]]
+    return Links(np.minimum(a, b), np.maximum(a, b), similarity[joins])
 
 
 def _bundles(component: npt.NDArray[np.int64]) -> Iterator[slice]:

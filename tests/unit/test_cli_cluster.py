@@ -139,6 +139,26 @@ def test_every_option_reaches_the_request(tmp_path, events, output):
     assert manifest["counts"]["filtered_out"] > 0
 
 
+def test_updates_and_deletes_in_the_input_take_effect_in_their_order(tmp_path, lines, output):
+    first, second, third = (json.loads(line) for line in lines[:3])
+    account = first["account_id"]
+    changes = [
+        {"action": "update", "event_id": first["event_id"], "account_id": account, "source": "moved"},
+        {"action": "delete", "event_ids": [second["event_id"], third["event_id"]], "account_id": account},
+        {"action": "delete", "event_ids": ["gone"], "account_id": account},
+    ]
+    added = [json.dumps(change).encode() for change in changes] + [lines[2]]
+    path = write_lines(tmp_path / "changed.jsonl", lines + added)
+    result = cluster(path, "--output", output, "--columns", "source", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert clusters_of(output) == expected_clusters([lines[0], *lines[2:]], 0.75)
+    printed = json.loads(result.stdout)
+    assert (printed["records"]["changes"], printed["records"]["accepted"]) == (3, len(lines) + 1)
+    assert (printed["counts"]["deleted"], printed["counts"]["objects"]) == (2, len(lines) - 1)
+    with zipfile.ZipFile(output) as archive:
+        assert f"{first['event_id']},moved" in archive.read("report.csv").decode()
+
+
 def test_the_threshold_defaults_to_that_of_the_settings(tmp_path, events, output):
     config = tmp_path / "settings.toml"
     config.write_text("[similarity.face]\ndefault_threshold = 0.31\n")
