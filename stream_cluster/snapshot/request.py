@@ -105,9 +105,8 @@ def find_space(view: PartitionView, request: ClusteringRequest) -> SpaceRecord:
         and request.descriptor_version in (None, space.key.version)
         and space.objects
     ]
-    for space in sorted(candidates, key=lambda space: space.key.version, reverse=True):
-        if view.has_objects(space):
-            return space
+    if candidates:
+        return max(candidates, key=lambda space: space.key.version)
     version = "" if request.descriptor_version is None else f" version {request.descriptor_version}"
     raise TaskError(
         "empty_selection",

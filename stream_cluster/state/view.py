@@ -129,11 +129,6 @@ class PartitionView:
         )
         return [SpaceRecord(row[0], SpaceKey(*row[1:5]), *row[5:]) for row in rows]
 
-    def has_objects(self, space: SpaceRecord) -> bool:
-        """Whether the space holds an object."""
-        found = self.query("SELECT 1 FROM objects WHERE space_id = ? LIMIT 1", [space.space_id])
-        return next(found, None) is not None
-
     def links(self, space_id: int, above: float) -> Links:
         """Forest links with a similarity strictly greater than `above`: their components are the clusters."""
         with explain_errors(self.path):

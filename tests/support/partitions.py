@@ -62,6 +62,19 @@ def message(
     )
 
 
+def deletion(*ids, account="acme", object_type="event", everything=()):
+    """A delete of these objects, or with `everything` of all objects of these types."""
+    return ObjectMessage(
+        account_id=account,
+        object_type=object_type,
+        action="delete",
+        object_ids=ids,
+        metadata=Metadata(),
+        descriptors=(),
+        everything=everything,
+    )
+
+
 def records(messages, *, first_offset=0):
     """The messages as consecutive records of the partition."""
     return [

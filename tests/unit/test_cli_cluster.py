@@ -111,6 +111,7 @@ def test_json_is_one_object_that_agrees_with_the_manifest(events, output):
         "read": 60,
         "accepted": 60,
         "duplicates": 0,
+        "changes": 0,
         "of_other_accounts": 0,
         "rejected": {},
     }

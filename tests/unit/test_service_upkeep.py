@@ -11,8 +11,8 @@ from stream_cluster.errors import StateError
 from stream_cluster.service import upkeep as module
 from stream_cluster.service.metrics import Metrics
 from stream_cluster.service.upkeep import Upkeep, UpkeepSettings
-from tests.support.partitions import message, open_partition, records, vectors
-from tests.unit.test_state_changes import apply, deletion, objects
+from tests.support.partitions import deletion, message, open_partition, records, vectors
+from tests.unit.test_state_changes import apply, objects
 
 DAY_US = 86_400_000_000
 

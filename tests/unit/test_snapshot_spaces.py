@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 import msgspec
 import numpy as np
 import pytest
@@ -16,9 +14,11 @@ from tests.support.partitions import (
     NOW_US,
     chosen,
     clusters_of,
+    deletion,
     manifest_of,
     message,
     partition_of,
+    records,
     rows_of,
     snapshot,
 )
@@ -116,8 +116,7 @@ def test_a_configured_version_without_objects_is_an_empty_selection(tmp_path):
 
 def test_a_version_whose_objects_are_all_gone_is_not_the_newest(tmp_path):
     partition = partition_of(tmp_path, [message(0, AXES[0], version=1), message(1, AXES[0], version=2)])
-    with sqlite3.connect(partition.path) as connection:
-        connection.execute("DELETE FROM objects WHERE object_id = 'acme-00001'")
+    partition.apply(records([deletion("acme-00001")], first_offset=partition.next_offset))
     archive, _ = snapshot(partition, tmp_path / "a.zip", threshold=0.6)
     assert manifest_of(archive)["parameters"]["descriptor_version"] == 1
     partition.close()

@@ -24,6 +24,7 @@ from tests.support.partitions import (
     IDENTITY,
     T0_US,
     clusters_of,
+    deletion,
     directory,
     manifest_of,
     message,
@@ -40,18 +41,6 @@ OLD_TABLES = Path(__file__).parent.parent / "support" / "state_v1.sql"
 
 def objects(count=30, **options):
     return [message(number, vector, **options) for number, vector in enumerate(vectors(count))]
-
-
-def deletion(*ids, account="acme", object_type="event", everything=()):
-    return ObjectMessage(
-        account_id=account,
-        object_type=object_type,
-        action="delete",
-        object_ids=ids,
-        metadata=Metadata(),
-        descriptors=(),
-        everything=everything,
-    )
 
 
 def update(object_id, fields, account="acme", **metadata):
@@ -146,15 +135,6 @@ def test_everything_of_an_account_goes_and_nothing_of_another(tmp_path):
     with partition.view() as view:
         assert [space.objects for space in view.spaces("acme")] == [1, 0]
         assert len(view.links(view.spaces("acme")[0].space_id, -2)) == 0
-    partition.close()
-
-
-def test_a_space_without_objects_is_not_chosen_for_a_task(tmp_path):
-    partition = open_partition(tmp_path)
-    old, new = objects(5), message(9, vectors(1)[0], version=2)
-    apply(partition, *old, new, deletion(new.object_id))
-    archive, _ = snapshot(partition, tmp_path / "a.zip", threshold=0.6)
-    assert manifest_of(archive)["parameters"]["descriptor_version"] == 1
     partition.close()
 
 
@@ -256,7 +236,8 @@ _KILLED = """
 import os, sys
 from stream_cluster.state import partition as module, store
 from tests.support.partitions import open_partition
-from tests.unit.test_state_changes import apply, deletion, objects, update
+from tests.support.partitions import deletion
+from tests.unit.test_state_changes import apply, objects
 
 partition = open_partition(sys.argv[1], synchronous="full")
 apply(partition, *objects()[:20])
