@@ -119,7 +119,7 @@ async def test_sigterm_stops_a_snapshot_that_runs(broker: Broker, tmp_path: Path
     options = GenerateOptions(events=8000, dim=32, encoding="int8", format="msgpack", metadata=False)
     topics = await make_topics(broker, "sigterm-snapshot")
     # A floor of nearly one finds no links at ingest; a task below it has all of them to find.
-    overrides = overrides_of(broker, topics, tmp_path, matching__floor=0.999, matching__threads=1)
+    overrides = overrides_of(broker, topics, tmp_path, similarity__face__floor=0.999, matching__threads=1)
     async with client_of(broker, topics) as client:
         await client.produce(generate_events(options))
         with ServiceProcess(overrides, tmp_path / "log") as process:
