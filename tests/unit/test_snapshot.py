@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stream_cluster.config import Settings
-from stream_cluster.errors import Cancelled, StateError, TaskError
+from stream_cluster.errors import Cancelled, ResultsUnavailable, TaskError
 from stream_cluster.messages import Content, Filters, Report, TaskRequest
 from stream_cluster.model import Interrupt, no_progress
 from stream_cluster.snapshot.clusters import number_clusters
@@ -227,7 +227,7 @@ def test_a_passed_deadline_is_an_error_of_its_own(tmp_path):
 def test_an_archive_that_cannot_be_written_names_its_path(tmp_path):
     partition = partition_of(tmp_path, [message(0, AXES[0])])
     (tmp_path / "file").touch()
-    with pytest.raises(StateError, match=r"archive .*file/a\.zip: "):
+    with pytest.raises(ResultsUnavailable, match=r"archive .*file/a\.zip: "):
         snapshot(partition, tmp_path / "file" / "a.zip", threshold=0.6)
     partition.close()
 
