@@ -296,24 +296,20 @@ class ResultSettings(_Section, frozen=True, kw_only=True):
         "./results"
     )
     ttl_s: Annotated[
-        int | None,
+        Annotated[int, Meta(ge=1, le=2**53)] | None,
         Meta(
-            ge=1,
-            le=2**53,
             description="Seconds to keep the archive of a task that names no result_ttl_s; absent: until it "
-            "is deleted.",
+            "is deleted."
         ),
     ] = None
     sweep_interval_s: Annotated[
         float, Meta(gt=0, le=86_400, description="Pause between two looks for archives to remove.")
     ] = 60.0
     presign_s: Annotated[
-        int | None,
+        Annotated[int, Meta(ge=1, le=604_800)] | None,
         Meta(
-            ge=1,
-            le=604_800,
             description="How long the result_url of a status gives access to an archive in a bucket; absent: "
-            "result_url is archive.url.",
+            "result_url is archive.url."
         ),
     ] = None
     s3: S3Settings = S3Settings()
