@@ -11,17 +11,17 @@ way into the network of the service. The address that is checked is the one that
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import hmac
-import ipaddress
 import random
 import socket
 import time
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from stream_cluster import __version__
 from stream_cluster.config.settings import CallbackSettings
@@ -30,6 +30,7 @@ from stream_cluster.messages import TaskRequest, decode_task
 from stream_cluster.service.ingest import PartitionRunner
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
+from stream_cluster.snapshot.images.web import PrivateAddress, is_public
 from stream_cluster.state import tasks as stored_tasks
 
 _log = get_logger(__name__)
@@ -77,31 +78,10 @@ class AllowedHosts:
     def allows_address(self, address: str, port: int) -> bool:
         """Whether a host name may lead there: a public address, or one that is on the list itself."""
         return (
-            ipaddress.ip_address(address.partition("%")[0]).is_global
+            is_public(address)
             or (address, port) in self._entries
             or ((address, None) in self._entries and port in _PORTS.values())
         )
-
-
-class CheckedResolver(AbstractResolver):
-    """Looks names up and gives only addresses that may be connected to."""
-
-    def __init__(self, allowed: AllowedHosts) -> None:
-        self._allowed = allowed
-        self._names = aiohttp.ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """The addresses of a host. Raises OSError when none of them may be connected to."""
-        found = await self._names.resolve(host, port, family)
-        kept = [result for result in found if self._allowed.allows_address(result["host"], port)]
-        if not kept:
-            raise OSError(None, f"{host} leads to private addresses only, which are not allowed")
-        return kept
-
-    async def close(self) -> None:
-        """Nothing is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,11 +192,18 @@ class Callbacks:
             detail=f"HTTP status {status}" + (", redirects are not followed" if 300 <= status < 400 else ""),
         )
 
+    def _socket(self, address: tuple[Any, ...]) -> socket.socket:
+        """The socket for an address that is about to be connected to, after every look-up."""
+        family, kind, protocol, _, target = address
+        if not self._allowed.allows_address(target[0], target[1]):
+            raise PrivateAddress(errno.EPERM, f"{target[0]} is not a public address")
+        return socket.socket(family, kind, protocol)
+
     def _connection(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    resolver=CheckedResolver(self._allowed), use_dns_cache=False, force_close=True
+                    socket_factory=self._socket, use_dns_cache=False, force_close=True
                 ),
                 timeout=aiohttp.ClientTimeout(total=self._settings.timeout_s),
                 cookie_jar=aiohttp.DummyCookieJar(),

@@ -27,9 +27,7 @@ class FakeConsumer:
         self.log: dict[TopicPartition, list[bytes]] = {P: [], Q: []}
         self.positions = {P: 0, Q: 0}
 
-    def add(
-        self, partition: TopicPartition, account: int, task_id: str, kind: str = "clustering"
-    ) -> None:
+    def add(self, partition: TopicPartition, account: int, task_id: str, kind: str = "clustering") -> None:
         """Append a task, or a request about one."""
         task = {"type": kind, "task_id": task_id, "account_id": str(account)}
         if kind == "clustering":

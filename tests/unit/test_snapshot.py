@@ -170,13 +170,6 @@ def test_what_is_not_available_yet_is_refused_never_ignored(content):
     assert caught.value.code == "bad_request"
 
 
-@pytest.mark.parametrize("more", [{"callback_url": "https://example.org/"}, {"result_ttl_s": 5}])
-def test_task_fields_that_are_not_available_yet_are_refused(more):
-    task = TaskRequest(task_id="t", account_id="a", content=Content(objects_type="events"), **more)
-    with pytest.raises(TaskError, match=f"{next(iter(more))} is not available yet"):
-        resolve_request(task, Settings(), NOW_US)
-
-
 def test_an_unknown_column_is_answered_with_those_that_exist():
     with pytest.raises(TaskError, match="no column 'shoe_size' of events; there are age, area, "):
         request(report=Report(columns=["shoe_size"]))
