@@ -44,12 +44,18 @@ class TaskErrorNote(NamedTuple):
 
 TASK_ERRORS: Mapping[TaskErrorCode, TaskErrorNote] = MappingProxyType(
     {
-        "bad_request": TaskErrorNote("a field is missing, wrong, or not available yet", "the sender"),
+        "bad_request": TaskErrorNote(
+            "a field is missing, wrong, or not available yet; of a report column that does not exist, the "
+            "message lists those that do; of a callback_url, the host that is not allowed",
+            "the sender",
+        ),
         "unknown_field": TaskErrorNote(
-            "a filter or report column that does not exist for this object type", "the sender"
+            "a filter that does not exist for this object type; the message names the nearest", "the sender"
         ),
         "empty_selection": TaskErrorNote(
-            "the account has no such objects, or the filters select none", "the sender"
+            "the account has no such objects, or the filters select none; the message names the filter that "
+            "excluded the last ones",
+            "the sender",
         ),
         "deadline_exceeded": TaskErrorNote("not done within `deadline_s`", "the sender, or an operator"),
         "result_store_unavailable": TaskErrorNote(

@@ -106,11 +106,6 @@ class Interrupt:
         """True once `cancel` was called; a passed deadline does not count."""
         return self._event.is_set()
 
-    @property
-    def due(self) -> bool:
-        """True when `check` would raise."""
-        return self._event.is_set() or (self._ends_at is not None and time.monotonic() > self._ends_at)
-
     def check(self) -> None:
         """Raise `Cancelled`, or `TaskError("deadline_exceeded")`, when it is time to stop."""
         if self._event.is_set():

@@ -141,10 +141,12 @@ class Callbacks:
         self, runner: PartitionRunner, account_id: str, task_id: str, url: str, body: bytes
     ) -> None:
         answer = await self._until_delivered(url, body)
-        result = "delivered" if answer.delivered else "given_up"
-        self._metrics.callbacks.labels(result).inc()
-        log = _log.info if answer.delivered else _log.warning
-        log("callback_ended", task_id=task_id, result=result, host=urlsplit(url).netloc, detail=answer.detail)
+        about = {"task_id": task_id, "host": urlsplit(url).netloc, "detail": answer.detail}
+        if answer.delivered:
+            _log.info("callback_delivered", **about)
+        else:
+            _log.warning("callback_given_up", **about)
+        self._metrics.callbacks.labels("delivered" if answer.delivered else "given_up").inc()
         try:
             await runner.between_batches(
                 lambda: runner.in_engine(

@@ -7,6 +7,7 @@ import hmac
 import json
 import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +75,18 @@ async def test_the_last_status_is_posted_with_a_signature_that_the_receiver_can_
     expected = hmac.new(SECRET.encode(), found[1].encode() + b"." + body, hashlib.sha256).hexdigest()
     assert hmac.compare_digest(found[2], expected)
     assert results(life) == {"delivered": 1, "retried": 0, "given_up": 0}
+
+
+def test_the_receiver_in_the_documentation_takes_what_is_signed_and_nothing_else():
+    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    names = {}
+    exec(page.split("```python\n")[1].split("```")[0], names)
+    is_genuine = names["is_genuine"]
+    now_s, body = int(time.time()), b'{"task_id": "t"}'
+    assert is_genuine(sign(SECRET, now_s, body), body, SECRET)
+    assert not is_genuine(sign(SECRET, now_s, body), body + b" ", SECRET)
+    assert not is_genuine(sign(SECRET, now_s - 600, body), body, SECRET)
+    assert not is_genuine(sign("other", now_s, body), body, SECRET)
 
 
 def test_a_signature_is_that_of_time_and_body():

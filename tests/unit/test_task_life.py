@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from stream_cluster.errors import Cancelled, TaskError
 from stream_cluster.messages import decode_task, encode_status, parse_time
 from stream_cluster.model import Interrupt
 from stream_cluster.snapshot import archive, clusters, run
@@ -49,6 +50,15 @@ def file_of(status):
     return Path(unquote(urlsplit(status.archive.url).path))
 
 
+def is_due(interrupt):
+    """Whether the work is to stop."""
+    try:
+        interrupt.check()
+    except (Cancelled, TaskError):
+        return True
+    return False
+
+
 class Stall:
     """Holds a function of a stage until its task is asked to stop; then the function does its work."""
 
@@ -64,7 +74,7 @@ class Stall:
 
         def stalled(*arguments, **more):
             self.reached = True
-            while instead is None and not self.interrupt.due:
+            while instead is None and not is_due(self.interrupt):
                 time.sleep(0.005)
             return (instead or real)(*arguments, **more)
 
