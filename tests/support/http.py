@@ -33,9 +33,8 @@ class _Forward(_Quiet):
     def _forward(self) -> None:
         body = self.body()
         self.server.seen.append((self.command, self.path))
-        if self.server.is_held(self.command, self.path):
-            self.server.held.set()
-            self.server.released.wait(60)
+        if not self.server.hold_after:
+            self._hold()
         if self.server.down:
             self.answer(503)
             return
@@ -47,6 +46,8 @@ class _Forward(_Quiet):
         connection.endheaders(body)
         response = connection.getresponse()
         data = response.read()
+        if self.server.hold_after:
+            self._hold()
         hop = {"content-length", "connection", "transfer-encoding", "date", "server"}
         headers = {name: value for name, value in response.getheaders() if name.lower() not in hop}
         if self.command == "HEAD":
@@ -58,6 +59,11 @@ class _Forward(_Quiet):
         else:
             self.answer(response.status, data, headers)
         connection.close()
+
+    def _hold(self) -> None:
+        if self.server.is_held(self.command, self.path):
+            self.server.held.set()
+            self.server.released.wait(60)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _forward  # noqa: N815
 
@@ -76,6 +82,8 @@ class Gateway(ThreadingHTTPServer):
         """Answer 503 to everything."""
         self.is_held: Callable[[str, str], bool] = lambda method, path: False
         """Which requests wait until `open`."""
+        self.hold_after = False
+        """Hold the answer, and not the request."""
         self.held = threading.Event()
         self.released = threading.Event()
         self.seen: list[tuple[str, str]] = []

@@ -48,6 +48,10 @@ class S3Server:
             "retry_s": 1.0,
         }
 
+    def overrides(self, **changes: Any) -> dict[str, Any]:
+        """Settings of a service, by keys with two underscores for the dots."""
+        return {f"results__s3__{name}": value for name, value in {**self.fields(), **changes}.items()}
+
     def object_names(self) -> list[str]:
         """Names of all objects."""
         return [found["Key"] for found in self.client.list_objects_v2(Bucket=BUCKET).get("Contents", [])]

@@ -36,8 +36,7 @@ def server():
 
 
 def bucket(server, **more):
-    fields = {f"results__s3__{name}": value for name, value in server.fields().items()}
-    return {**fields, **more}
+    return {**server.overrides(), **more}
 
 
 def archives(folder):
