@@ -6,13 +6,13 @@ import asyncio
 import uuid
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import unquote, urlsplit
 
 import typer
 
 from stream_cluster.cli import options, task_list
 from stream_cluster.cli.display import (
     ProgressDisplay,
+    place_of,
     print_facts,
     print_json,
     progress_display,
@@ -350,8 +350,7 @@ def _print_done(status: TaskStatus) -> None:
     if status.archive is None:
         warn("the status names no archive")
         return
-    url = urlsplit(status.archive.url)
-    typer.echo(unquote(url.path) if url.scheme == "file" else status.archive.url)
+    typer.echo(place_of(status.archive.url))
 
 
 def _as_dict(status: TaskStatus) -> Any:

@@ -30,11 +30,6 @@ def archive_name(account_id: str, task_id: str) -> PurePosixPath:
     return PurePosixPath(safe_name(account_id), f"{safe_name(task_id)}.zip")
 
 
-def archives_of(directory: Path, account_id: str) -> list[Path]:
-    """The archives of an account, by name."""
-    return sorted((directory / safe_name(account_id)).glob("*.zip"))
-
-
 def archive_path(directory: Path, account_id: str, task_id: str) -> Path:
     """Path of a task's archive below a directory."""
     return directory / archive_name(account_id, task_id)
