@@ -21,7 +21,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from stream_cluster.config import Settings, field_docs, field_table
 from stream_cluster.config.image_roots import DirectoryRoot, HttpRoot, S3Root
-from stream_cluster.errors import TaskError
+from stream_cluster.errors import TASK_ERRORS, TaskError
 from stream_cluster.matching import CodeStore
 from stream_cluster.matching.hnsw import HnswMatcher
 from stream_cluster.matching.kernel import Sketch
@@ -156,8 +156,6 @@ def unavailable() -> str:
     """Options of a task that are refused, found by asking for each."""
     wanted: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
         ("average linkage", {"linkage": "average"}, {}),
-        ("an HTTP call when a task is done", {}, {"callback_url": "https://example.org/"}),
-        ("archives with a time to live", {}, {"result_ttl_s": 1}),
     )
     lines = []
     for what, content, top in wanted:
@@ -169,6 +167,12 @@ def unavailable() -> str:
         except TaskError as error:
             lines.append(f"- {what}: `{error.message}`")
     return "\n".join(lines) or "Nothing of the message contract is refused."
+
+
+def task_errors() -> str:
+    """Every code of a failed task."""
+    rows = [[code(name), note.meaning, note.who_acts] for name, note in TASK_ERRORS.items()]
+    return table(["`error.code`", "meaning", "who acts"], rows)
 
 
 def image_roots() -> str:
@@ -331,6 +335,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "metrics": metrics,
     "settings": settings,
     "state-schema": state_schema,
+    "task-errors": task_errors,
     "unavailable": unavailable,
 }
 """What each generated block is made of."""

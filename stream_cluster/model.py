@@ -91,10 +91,11 @@ class Interrupt:
     The work calls `check()`; whoever wants it to end calls `cancel()`, or sets a deadline at the start.
     """
 
-    def __init__(self, deadline_s: float | None = None) -> None:
+    def __init__(self, deadline_s: float | None = None, *, elapsed_s: float = 0.0) -> None:
+        """`elapsed_s` of the deadline have passed already."""
         self._event = threading.Event()
         self._deadline_s = deadline_s
-        self._ends_at = None if deadline_s is None else time.monotonic() + deadline_s
+        self._ends_at = None if deadline_s is None else time.monotonic() + deadline_s - elapsed_s
 
     def cancel(self) -> None:
         """Ask the work to stop at its next check."""

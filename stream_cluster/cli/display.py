@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import typer
 from rich.console import Console
@@ -114,3 +115,9 @@ def print_table(table: Table) -> None:
 def warn(message: str) -> None:
     """Write `warning: …` to stderr."""
     typer.echo(f"warning: {message}", err=True)
+
+
+def place_of(url: str) -> str:
+    """The address of an archive as a person types it: the path of a file, else the address itself."""
+    parts = urlsplit(url)
+    return unquote(parts.path) if parts.scheme == "file" else url

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stream_cluster.cli import options
-from stream_cluster.cli.display import print_facts, print_json, warn
+from stream_cluster.cli.display import place_of, print_facts, print_json, warn
 from stream_cluster.cli.failures import EXIT_CODES_HELP
 from stream_cluster.cli.signals import stoppable
-from stream_cluster.errors import InputError, StateError
+from stream_cluster.errors import InputError
 from stream_cluster.model import Interrupt, ObjectType
 
 if TYPE_CHECKING:
     from stream_cluster.service.produce import Line
+    from stream_cluster.service.result_store import ResultStore
     from stream_cluster.snapshot.holders import Holder
 
 EPILOG = f"""\
@@ -29,7 +30,7 @@ stream-cluster erase --account acme --yes
 
 Without --object, everything of the account is deleted. The service deletes when it reads the records, so a
 task that is under way now may still write an archive with the objects: run the command again afterwards.
-Archives are those in results.directory, as this command sees it.
+Archives are those in results.directory or the bucket of results.s3, as this command sees it.
 
 {EXIT_CODES_HELP}"""
 
@@ -55,6 +56,8 @@ def erase(
     as_json: options.AsJson = False,
 ) -> None:
     """Delete objects from the running service for good, and list the archives that hold them."""
+    from stream_cluster.service.result_store import make_store
+
     settings = options.settings_of(config, bootstrap_servers=bootstrap_servers)
     ids = list(dict.fromkeys(objects or ()))
     if ids and object_type is None:
@@ -63,12 +66,14 @@ def erase(
     _confirm(account, ids, object_type, archives=archives, yes=yes)
     with stoppable("what was sent is acknowledged") as interrupt:
         records = _send(lines, settings.kafka, interrupt)
-        directory = Path(settings.results.directory)
-        holders, unreadable = _search(directory, account, object_type, ids, interrupt)
+        store = make_store(settings)
+        places = {place_of(store.url(name)): name for name in sorted(store.names(account))}
+        holders, unreadable = _search(store, places, object_type, ids, interrupt)
     for holder in unreadable:
         warn(f"archive {holder.name}: cannot be searched: {holder.problem}")
     if archives:
-        _delete(holders)
+        for holder in holders:
+            store.delete(places[holder.name])
     _report(
         {
             "account_id": account,
@@ -132,29 +137,22 @@ def _send(lines: Sequence[Line], settings: Any, interrupt: Interrupt) -> int:
 
 
 def _search(
-    directory: Path, account: str, object_type: ObjectType | None, ids: Sequence[str], interrupt: Interrupt
+    store: ResultStore,
+    places: Mapping[str, PurePosixPath],
+    object_type: ObjectType | None,
+    ids: Sequence[str],
+    interrupt: Interrupt,
 ) -> tuple[list[Holder], list[Holder]]:
     """(archives that hold an erased object, archives that cannot be read)."""
     from stream_cluster.snapshot.holders import archives_with
-    from stream_cluster.snapshot.paths import archives_of
 
     def opened() -> Iterator[tuple[str, Any]]:
-        for path in archives_of(directory, account):
+        for place, name in places.items():
             interrupt.check()
-            yield str(path), lambda path=path: path.open("rb")
+            yield place, lambda name=name: store.open(name)
 
     found = list(archives_with(opened(), object_type, ids or None))
     return [one for one in found if one.problem is None], [one for one in found if one.problem is not None]
-
-
-def _delete(holders: Sequence[Holder]) -> None:
-    for holder in holders:
-        try:
-            Path(holder.name).unlink(missing_ok=True)
-        except OSError as error:
-            raise StateError(
-                f"archive {holder.name}: cannot be deleted: {error.strerror or error}"
-            ) from error
 
 
 def _report(facts: dict[str, Any], *, as_json: bool) -> None:

@@ -25,6 +25,7 @@ from stream_cluster.errors import (
     BrokerUnavailable,
     Cancelled,
     ConfigError,
+    ResultsUnavailable,
     StateError,
     StreamClusterError,
     TaskError,
@@ -48,7 +49,7 @@ def exit_code(error: BaseException) -> int:
         return USAGE
     if isinstance(error, BrokerUnavailable):
         return NO_ANSWER
-    if isinstance(error, StateError):
+    if isinstance(error, StateError | ResultsUnavailable):
         return BAD_STATE
     if isinstance(error, KeyboardInterrupt | Cancelled):
         return INTERRUPTED

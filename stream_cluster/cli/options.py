@@ -17,7 +17,9 @@ from stream_cluster.model import DescriptorType, ObjectType
 
 if TYPE_CHECKING:
     from stream_cluster.config import LoadedSettings, Settings
-    from stream_cluster.messages import CancelRequest, TaskRequest
+    from stream_cluster.messages import CancelRequest, DeleteRequest, TaskRequest
+
+    _Request = CancelRequest | DeleteRequest
 
 Linkage = Literal["components", "average"]
 
@@ -184,12 +186,11 @@ def settings_of(config: Path | None, *, bootstrap_servers: str | None = None, **
     return settings_with_sources(config, overrides).settings
 
 
-def make_cancel(task_id: str, account_id: str) -> CancelRequest:
-    """The request to cancel a task. Raises InputError when an id is not legal."""
-    from stream_cluster.messages import CancelRequest, decode_task
+def make_request(kind: Literal["cancel", "delete"], task_id: str, account_id: str) -> _Request:
+    """The request to cancel or delete a task. Raises InputError when an id is not legal."""
+    from stream_cluster.messages import CancelRequest, DeleteRequest, decode_task
 
-    message = {"type": "cancel", "task_id": task_id, "account_id": account_id}
-    request = decode_task(json.dumps(message).encode())
-    if not isinstance(request, CancelRequest):
+    request = decode_task(json.dumps({"type": kind, "task_id": task_id, "account_id": account_id}).encode())
+    if not isinstance(request, CancelRequest | DeleteRequest):
         raise InputError(getattr(request, "message", "not a request"))
     return request

@@ -1,4 +1,4 @@
-"""`stream-cluster task`: submit, watch and cancel tasks of a running service, through its topics."""
+"""`stream-cluster task`: submit, watch, list, cancel and delete tasks of a running service, by its topics."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ import asyncio
 import uuid
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import unquote, urlsplit
 
 import typer
 
-from stream_cluster.cli import options
-from stream_cluster.cli.display import ProgressDisplay, print_facts, print_json, progress_display, warn
+from stream_cluster.cli import options, task_list
+from stream_cluster.cli.display import (
+    ProgressDisplay,
+    place_of,
+    print_facts,
+    print_json,
+    progress_display,
+    warn,
+)
 from stream_cluster.cli.failures import EXIT_CODES_HELP, FAILED, NO_ANSWER, say_error
 from stream_cluster.errors import InputError
 
 if TYPE_CHECKING:
-    from stream_cluster.messages import TaskStatus
+    from stream_cluster.config import Settings
+    from stream_cluster.messages import CancelRequest, DeleteRequest, TaskStatus
 
 _WAIT_EPILOG = """\
 With --wait, the last line of stdout is the archive's location; code 1 means failed or cancelled, 3 that
@@ -51,9 +58,22 @@ With --wait, code 0 means that the task was cancelled.
 
 {EXIT_CODES_HELP}"""
 
+DELETE_EPILOG = f"""\
+[bold]Examples[/bold]
+
+stream-cluster task delete 7d5e0c1a --account acme --wait
+
+With --wait, code 0 means that there is no archive any more.
+
+{EXIT_CODES_HELP}"""
+
 app = typer.Typer(
-    help="Submit, watch and cancel tasks of a running service.", no_args_is_help=True, rich_markup_mode="rich"
+    help="Submit, watch, list, cancel and delete tasks of a running service.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
 )
+
+app.command(name="list", epilog=task_list.EPILOG)(task_list.list_tasks)
 
 _STAGES = {
     "wait": ("task", "waiting for the events before it"),
@@ -61,6 +81,7 @@ _STAGES = {
     "match": ("task", "matching"),
     "clusters": ("task", "writing clusters"),
     "report": ("task", "writing the report"),
+    "upload": ("task", "storing the archive"),
     "images": ("task", "saving images"),
 }
 
@@ -90,17 +111,25 @@ def submit(
     deadline_s: Annotated[
         float | None,
         typer.Option(
-            "--deadline-s", help="The task fails when not done by then.", rich_help_panel="The result"
+            "--deadline-s",
+            help="The task fails when not done so long after it was read.",
+            rich_help_panel="The result",
         ),
     ] = None,
     callback_url: Annotated[
         str | None,
-        typer.Option("--callback-url", help="http(s) URL to tell when done.", rich_help_panel="The result"),
+        typer.Option(
+            "--callback-url",
+            help="http(s) URL that the last status is posted to.",
+            rich_help_panel="The result",
+        ),
     ] = None,
     result_ttl_s: Annotated[
         int | None,
         typer.Option(
-            "--result-ttl-s", help="How long the archive is to be kept.", rich_help_panel="The result"
+            "--result-ttl-s",
+            help="How long the archive is to be kept; else results.ttl_s of the settings.",
+            rich_help_panel="The result",
         ),
     ] = None,
     task_id: options.TaskIdOption = None,
@@ -195,21 +224,10 @@ def cancel(
     as_json: options.AsJson = False,
 ) -> None:
     """Cancel a task. One that has ended stays as it is."""
-    from stream_cluster.service.task_client import TaskClient
-
     _check_timeout(timeout_s, wait=wait)
-    request = options.make_cancel(task_id, account)
+    request = options.make_request("cancel", task_id, account)
     settings = options.settings_of(config, bootstrap_servers=bootstrap_servers)
-
-    async def send(progress: _Follower) -> TaskStatus | None:
-        async with TaskClient(settings) as client:
-            await client.send(request)
-            if not wait:
-                return None
-            return await client.watch(account, task_id, on_status=progress, timeout_s=timeout_s)
-
-    with progress_display(_STAGES) as display:
-        status = _run(send(_Follower(display)), account, task_id)
+    status = _ask(request, settings, timeout_s, wait=wait)
     if not wait:
         print_json({"task_id": task_id, "account_id": account}) if as_json else typer.echo(task_id)
         return
@@ -219,6 +237,54 @@ def cancel(
     _end(status, timeout_s, as_json=as_json)
     say_error("the task had ended before it could be cancelled")
     raise typer.Exit(FAILED)
+
+
+@app.command(epilog=DELETE_EPILOG)
+def delete(
+    task_id: TaskId,
+    account: Account,
+    wait: Wait = False,
+    timeout_s: Timeout = None,
+    bootstrap_servers: options.BootstrapServers = None,
+    config: options.ConfigFile = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Delete the archive of a task. One that has not ended is cancelled first."""
+    _check_timeout(timeout_s, wait=wait)
+    request = options.make_request("delete", task_id, account)
+    settings = options.settings_of(config, bootstrap_servers=bootstrap_servers)
+    status = _ask(request, settings, timeout_s, wait=wait)
+    if not wait:
+        print_json({"task_id": task_id, "account_id": account}) if as_json else typer.echo(task_id)
+    elif status is not None and status.archive_removed is not None:
+        print_json(_as_dict(status)) if as_json else typer.echo(status.archive_removed)
+    elif status is not None and status.error is not None and status.error.code == "unknown_task":
+        _end(status, timeout_s, as_json=as_json)
+    else:
+        say_error(f"no worker has deleted it within {timeout_s:g} s; does the service run?")
+        raise typer.Exit(NO_ANSWER)
+
+
+def _ask(
+    request: CancelRequest | DeleteRequest, settings: Settings, timeout_s: float | None, *, wait: bool
+) -> TaskStatus | None:
+    """Send a request about a task; with `wait`, follow the task to what the request is after."""
+    from stream_cluster.messages import DeleteRequest
+    from stream_cluster.service.task_client import TaskClient, has_ended, is_deleted
+
+    is_last = is_deleted if isinstance(request, DeleteRequest) else has_ended
+
+    async def send(progress: _Follower) -> TaskStatus | None:
+        async with TaskClient(settings) as client:
+            await client.send(request)
+            if not wait:
+                return None
+            return await client.watch(
+                request.account_id, request.task_id, on_status=progress, timeout_s=timeout_s, is_last=is_last
+            )
+
+    with progress_display(_STAGES) as display:
+        return _run(send(_Follower(display)), request.account_id, request.task_id)
 
 
 class _Follower:
@@ -284,8 +350,7 @@ def _print_done(status: TaskStatus) -> None:
     if status.archive is None:
         warn("the status names no archive")
         return
-    url = urlsplit(status.archive.url)
-    typer.echo(unquote(url.path) if url.scheme == "file" else status.archive.url)
+    typer.echo(place_of(status.archive.url))
 
 
 def _as_dict(status: TaskStatus) -> Any:

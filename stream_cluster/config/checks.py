@@ -16,7 +16,10 @@ def check(settings: Settings, sources: Mapping[str, str]) -> None:
     """Raise one ConfigError that lists every contradiction and where its settings were given."""
     problems = [
         f"{_where(keys, sources)}: {problem}"
-        for part in (_topics, _servers, _sasl, _tls, _timing, _similarity, _engine, _images)
+        for part in (
+            *(_topics, _servers, _sasl, _tls, _timing, _similarity, _engine),
+            *(_images, _results, _callbacks),
+        )
         for keys, problem in part(settings)
     ]
     if problems:
@@ -157,3 +160,39 @@ def _is_base_address(text: str) -> bool:
         return False
     plain = text.isprintable() and text.isascii() and not {" ", "?", "#", "@"}.intersection(text)
     return url.scheme in {"http", "https"} and bool(url.hostname) and plain
+
+
+def _results(settings: Settings) -> Iterator[Problem]:
+    results, s3 = settings.results, settings.results.s3
+    if s3.bucket is None:
+        for name in ("endpoint", "access_key_id", "secret_access_key"):
+            if getattr(s3, name) is not None:
+                yield (f"results.s3.{name}", "results.s3.bucket"), "found no bucket, expected its name"
+        if results.presign_s is not None:
+            found = "found an access time without a bucket, expected results.s3.bucket"
+            yield ("results.presign_s", "results.s3.bucket"), found
+    if (s3.access_key_id is None) != (s3.secret_access_key is None):
+        keys = ("results.s3.access_key_id", "results.s3.secret_access_key")
+        yield keys, "found one of them, expected both or none"
+    if s3.endpoint is not None and not _is_base_address(s3.endpoint):
+        found = "expected an http(s) address without user, password, query and fragment"
+        yield ("results.s3.endpoint",), found
+
+
+def _callbacks(settings: Settings) -> Iterator[Problem]:
+    callbacks = settings.callbacks
+    for entry in filter(None, (part.strip() for part in callbacks.allowed_hosts.split(","))):
+        if not _is_host(entry):
+            yield ("callbacks.allowed_hosts",), f"found {entry!r}, expected host or host:port"
+    if callbacks.allowed_hosts.strip(" ,") and not callbacks.secret:
+        found = "found allowed hosts without a secret, expected one to sign the calls with"
+        yield ("callbacks.secret", "callbacks.allowed_hosts"), found
+
+
+def _is_host(entry: str) -> bool:
+    """Whether it is a host with or without a port; an IPv6 address stands in brackets."""
+    try:
+        parts = urlsplit(f"//{entry}")
+        return bool(parts.hostname) and parts.netloc == entry and "@" not in entry and parts.port != 0
+    except ValueError:
+        return False

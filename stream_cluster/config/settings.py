@@ -242,14 +242,99 @@ class TaskSettings(_Section, frozen=True, kw_only=True):
     default_deadline_s: Annotated[
         float, Meta(gt=0, le=31_536_000, description="Deadline of a task that names none.")
     ] = 3600.0
+    history_s: Annotated[
+        int,
+        Meta(
+            ge=60,
+            le=315_360_000,
+            description="How long a task is remembered after its end when it has no archive (any more); "
+            "until then its id is not used again.",
+        ),
+    ] = 2_592_000
+
+
+class S3Settings(_Section, frozen=True, kw_only=True):
+    """A bucket for the archives, of S3 or of a store that speaks its protocol."""
+
+    bucket: Annotated[
+        str | None, Meta(description="Bucket of the result archives, instead of results.directory.")
+    ] = None
+    prefix: Annotated[str, Meta(description="What the names of the archives begin with in the bucket.")] = ""
+    endpoint: Annotated[
+        str | None, Meta(description="http(s) address of the store; that of AWS when absent.")
+    ] = None
+    region: Annotated[str, Meta(min_length=1, description="Region of the bucket.")] = "us-east-1"
+    access_key_id: Annotated[
+        str | None,
+        Meta(
+            description="Access key; absent: AWS_ACCESS_KEY_ID and the other variables of AWS, or the role "
+            "of the machine."
+        ),
+    ] = None
+    secret_access_key: Annotated[
+        str | None,
+        Meta(description="Secret of the access key; prefer secret_access_key_file.", extra=SECRET),
+    ] = None
+    secret_access_key_file: Annotated[
+        str | None, Meta(description="File whose content is secret_access_key.")
+    ] = None
+    timeout_s: Annotated[
+        float, Meta(gt=0, le=3_600, description="Wait for the answer to one request to the store.")
+    ] = 30.0
+    retry_s: Annotated[
+        float,
+        Meta(
+            ge=0, le=3_600, description="How long a request that fails is tried again before the task fails."
+        ),
+    ] = 60.0
 
 
 class ResultSettings(_Section, frozen=True, kw_only=True):
-    """Where archives go."""
+    """Where archives go, and for how long."""
 
     directory: Annotated[str, Meta(min_length=1, description="Directory of the result archives.")] = (
         "./results"
     )
+    ttl_s: Annotated[
+        Annotated[int, Meta(ge=1, le=2**53)] | None,
+        Meta(
+            description="Seconds to keep the archive of a task that names no result_ttl_s; absent: until it "
+            "is deleted."
+        ),
+    ] = None
+    sweep_interval_s: Annotated[
+        float, Meta(gt=0, le=86_400, description="Pause between two looks for archives to remove.")
+    ] = 60.0
+    presign_s: Annotated[
+        Annotated[int, Meta(ge=1, le=604_800)] | None,
+        Meta(
+            description="How long the result_url of a status gives access to an archive in a bucket; absent: "
+            "result_url is archive.url."
+        ),
+    ] = None
+    s3: S3Settings = S3Settings()
+
+
+class CallbackSettings(_Section, frozen=True, kw_only=True):
+    """HTTP calls at the end of tasks."""
+
+    allowed_hosts: Annotated[
+        str,
+        Meta(
+            description="Hosts that a callback_url may name, as host,host:port; a host without a port allows "
+            "the port of its scheme. Nothing is allowed when empty."
+        ),
+    ] = ""
+    secret: Annotated[
+        str | None, Meta(description="Key of the signatures; prefer secret_file.", extra=SECRET)
+    ] = None
+    secret_file: Annotated[str | None, Meta(description="File whose content is secret.")] = None
+    timeout_s: Annotated[float, Meta(gt=0, le=600, description="Wait for the answer to one call.")] = 10.0
+    attempts: Annotated[int, Meta(ge=1, le=100, description="Calls before a callback is given up.")] = 8
+    backoff_s: Annotated[
+        float,
+        Meta(gt=0, le=3_600, description="Pause after the first failed call; it doubles, to 5 minutes."),
+    ] = 1.0
 
 
 class ImageSettings(_Section, frozen=True, kw_only=True):
@@ -323,5 +408,6 @@ class Settings(_Section, frozen=True, kw_only=True):
     tasks: TaskSettings = TaskSettings()
     results: ResultSettings = ResultSettings()
     images: ImageSettings = ImageSettings()
+    callbacks: CallbackSettings = CallbackSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()

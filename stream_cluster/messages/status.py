@@ -19,7 +19,7 @@ Count = Annotated[int, Meta(ge=0)]
 class ArchiveRef(Struct, frozen=True, kw_only=True):
     """Where the archive is."""
 
-    url: str
+    url: Annotated[str, Meta(description="file:///… or s3://bucket/key; the same for as long as it is kept.")]
     size_bytes: Count
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -50,6 +50,17 @@ class TaskStatus(Struct, frozen=True, kw_only=True):
     progress: Annotated[float, Meta(ge=0, le=1)]
     time: Annotated[str, Meta(description="When this was said; RFC 3339, UTC.")]
     archive: ArchiveRef | None = None
+    result_url: Annotated[
+        str | None,
+        Meta(description="Where to get the archive: archive.url, or an https URL that is valid for a while."),
+    ] = None
+    expires: Annotated[
+        str | None, Meta(description="When the archive is removed; RFC 3339, UTC. Null: it is kept.")
+    ] = None
+    archive_removed: Annotated[
+        Literal["deleted", "expired"] | None,
+        Meta(description="The archive is gone: on request, or after its time to live."),
+    ] = None
     objects: Count | None = None
     clusters: Count | None = None
     largest_cluster: Annotated[Count | None, Meta(description="Objects of the largest cluster.")] = None
@@ -58,7 +69,9 @@ class TaskStatus(Struct, frozen=True, kw_only=True):
     duration_s: Annotated[float, Meta(ge=0)] | None = None
     stage: Annotated[
         str | None,
-        Meta(description="What a task in progress does: wait, select, match, clusters, report, images."),
+        Meta(
+            description="What a task in progress does: wait, select, match, clusters, report, images, upload."
+        ),
     ] = None
     timings_s: Annotated[
         dict[str, float] | None, Meta(description="Seconds spent by stage, of a task that is done.")
@@ -67,7 +80,7 @@ class TaskStatus(Struct, frozen=True, kw_only=True):
 
     @property
     def ended(self) -> bool:
-        """True when no further status follows."""
+        """True when the task goes on no more; only the removal of its archive can still follow."""
         return self.status in ENDED
 
 

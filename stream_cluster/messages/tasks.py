@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from stream_cluster.errors import TaskErrorCode
 from stream_cluster.messages.filters import Filters, filter_problem, filters_of
 from stream_cluster.messages.record import JSON, RawRecord, Reason
 from stream_cluster.messages.vectors import Refused
@@ -80,10 +81,12 @@ class TaskRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="clus
         Annotated[float, Meta(gt=0, le=31_536_000)] | None,
         Meta(description="Seconds to complete in; absent: the configured default."),
     ] = None
-    callback_url: Annotated[str | None, Meta(description="http(s) URL to tell when done.")] = None
+    callback_url: Annotated[
+        str | None, Meta(description="http(s) URL that the last status is posted to.")
+    ] = None
     result_ttl_s: Annotated[
         Annotated[int, Meta(ge=1, le=2**53)] | None,
-        Meta(description="Seconds to keep the archive; absent: until it is deleted."),
+        Meta(description="Seconds to keep the archive; absent: the configured time."),
     ] = None
 
 
@@ -95,7 +98,7 @@ class CancelRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="ca
 
 
 class DeleteRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="delete"):
-    """Remove the archive of a task."""
+    """Remove the archive of a task; one that has not ended is cancelled first."""
 
     task_id: Id
     account_id: Id
@@ -115,7 +118,7 @@ class BadTask:
 
     reason: Reason
     """For the dead-letter topic and the metric."""
-    code: str
+    code: TaskErrorCode
     """`error.code` of the status: `bad_request` or `unknown_field`."""
     message: str
     task_id: str | None
@@ -129,9 +132,9 @@ class BadTask:
 
 
 class _BadRequest(Exception):
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: TaskErrorCode, message: str) -> None:
         super().__init__(message)
-        self.code = code
+        self.code: TaskErrorCode = code
 
 
 def decode_task(record: RawRecord | bytes) -> AnyTask | BadTask:

@@ -16,8 +16,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from stream_cluster import __version__
 from stream_cluster.config import Settings
 from stream_cluster.errors import ConfigError, StreamClusterError
-from stream_cluster.messages import partition_for
+from stream_cluster.messages import TaskStatus, partition_for
 from stream_cluster.service.assignment import Assignment
+from stream_cluster.service.callbacks import Callbacks
 from stream_cluster.service.dead_letters import DeadLetters
 from stream_cluster.service.http import HttpServer
 from stream_cluster.service.ingest import IngestContext
@@ -31,6 +32,8 @@ from stream_cluster.service.kafka import (
 )
 from stream_cluster.service.logs import configure_logs, get_logger
 from stream_cluster.service.metrics import Metrics
+from stream_cluster.service.removals import Removals
+from stream_cluster.service.result_store import make_store
 from stream_cluster.service.statuses import Statuses
 from stream_cluster.service.task_history import read_ended
 from stream_cluster.service.task_reader import TaskReader
@@ -38,7 +41,6 @@ from stream_cluster.service.tasks import Tasks
 from stream_cluster.service.upkeep import UpkeepSettings
 from stream_cluster.state.batch import Outcome
 from stream_cluster.state.lock import DirectoryLock
-from stream_cluster.state.tasks import TaskState
 
 _log = get_logger(__name__)
 _BEAT_S = 1.0
@@ -120,6 +122,9 @@ class Service:
         clients: list[AIOKafkaConsumer | AIOKafkaProducer],
     ) -> None:
         settings, kafka = self.settings, self.settings.kafka
+        store = make_store(settings)
+        # Better now than after the first hour of work.
+        await asyncio.get_running_loop().run_in_executor(engine, store.check)
 
         # Noted before they start, so that a stop while they connect ends them too: a consumer that has
         # joined would keep its group waiting.
@@ -143,7 +148,7 @@ class Service:
             ends = await until_answered(lambda: consumer.end_offsets([topic_partition]))
             return int(ends[topic_partition])
 
-        async def ended_tasks() -> dict[tuple[str, str], TaskState]:
+        async def ended_tasks() -> dict[tuple[str, str], TaskStatus]:
             return await read_ended(kafka, producer)
 
         context = IngestContext(
@@ -157,8 +162,17 @@ class Service:
             ),
             self._on_commit,
         )
+        statuses = Statuses(producer, kafka.results_topic)
+        removals = Removals(settings, store, statuses, self.metrics)
         tasks = Tasks(
-            settings, Statuses(producer, kafka.results_topic), self.metrics, task_threads, ended_tasks
+            settings,
+            statuses,
+            self.metrics,
+            task_threads,
+            ended_tasks,
+            store=store,
+            removals=removals,
+            callbacks=Callbacks(settings.callbacks, self.metrics),
         )
         assignment = Assignment(
             settings,
@@ -188,12 +202,15 @@ class Service:
             await assignment.close()
             raise
         self._assignment = assignment
-        await self._serve(assignment, reader, tasks)
+        await self._serve(assignment, reader, tasks, removals)
 
-    async def _serve(self, assignment: Assignment, reader: TaskReader, tasks: Tasks) -> None:
+    async def _serve(
+        self, assignment: Assignment, reader: TaskReader, tasks: Tasks, removals: Removals
+    ) -> None:
         loops = [
             asyncio.create_task(assignment.consume(), name="consume"),
             asyncio.create_task(reader.run(), name="read-tasks"),
+            asyncio.create_task(removals.run(assignment.runners), name="remove-archives"),
             asyncio.create_task(self._keep_beating(), name="beat"),
         ]
         stopped = asyncio.create_task(self._stop.wait())

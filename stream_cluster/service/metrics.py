@@ -84,6 +84,11 @@ class Metrics:
         self.task_duration = histogram(
             "task_duration_seconds", "From reading a task to its end.", _TASK_BUCKETS_S, "status"
         )
+        self.archives_removed = counter("archives_removed", "Archives removed, by reason.", "reason")
+        self.removal_failures = counter(
+            "archive_removal_failures", "Archives that could not be removed; each is tried again."
+        )
+        self.callbacks = counter("callbacks", "Callbacks of ended tasks, by result of a call.", "result")
         self.rebalances = counter("rebalances", "Rebalances of the consumer group.")
         self.partitions = gauge("partitions", "Partitions assigned to this worker.")
         self.paused = gauge("paused_partitions", "Partitions paused because the engine is behind.")
@@ -110,6 +115,10 @@ class Metrics:
         for status in ("done", "failed", "cancelled"):
             self.tasks.labels(status)
             self.task_duration.labels(status)
+        for removal in ("deleted", "expired"):
+            self.archives_removed.labels(removal)
+        for result in ("delivered", "retried", "given_up"):
+            self.callbacks.labels(result)
 
     def observe_batch(self, outcome: Outcome, duration_s: float, lags_s: Iterable[float]) -> None:
         """Count a committed micro-batch. `lags_s`: seconds from each record's timestamp to the commit."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
 from stream_cluster.messages import TaskStatus, encode_status, format_time
 from stream_cluster.service.kafka import until_acknowledged
+from stream_cluster.state.tasks import TaskState
 
 _HEADERS = [("content-type", b"application/json")]
 
@@ -21,6 +23,13 @@ def now_us() -> int:
 def now_text() -> str:
     """The present as statuses carry it."""
     return format_time(now_us() // 1000 * 1000)
+
+
+def make_status(account_id: str, task_id: str, status: TaskState, progress: float, **more: Any) -> TaskStatus:
+    """A status as of now; `more` are its other fields."""
+    return TaskStatus(
+        task_id=task_id, account_id=account_id, status=status, progress=progress, time=now_text(), **more
+    )
 
 
 class Statuses:

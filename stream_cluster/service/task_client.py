@@ -14,7 +14,6 @@ from stream_cluster.config import Settings
 from stream_cluster.errors import BrokerUnavailable
 from stream_cluster.messages import (
     AnyTask,
-    CancelRequest,
     TaskRequest,
     TaskStatus,
     decode_status,
@@ -25,10 +24,23 @@ from stream_cluster.service.kafka import make_consumer, make_producer, partition
 
 OnStatus = Callable[[TaskStatus], None]
 """Called with each status of the task, in order."""
+IsLast = Callable[[TaskStatus], bool]
+"""Whether a status is the one that was waited for."""
 
 _HEADERS = [("content-type", b"application/json")]
 _POLL_MS = 200
 _TOPIC_TIMEOUT_S = 3.0
+
+
+def has_ended(status: TaskStatus) -> bool:
+    """An `IsLast`: the task goes on no more."""
+    return status.ended
+
+
+def is_deleted(status: TaskStatus) -> bool:
+    """An `IsLast`: the answer to a request to delete."""
+    is_unknown = status.error is not None and status.error.code == "unknown_task"
+    return status.archive_removed is not None or is_unknown
 
 
 def _ignore(status: TaskStatus) -> None:
@@ -36,7 +48,7 @@ def _ignore(status: TaskStatus) -> None:
 
 
 class TaskClient:
-    """Submits, follows and cancels tasks. An asynchronous context manager; one call at a time.
+    """Sends requests and follows tasks. An asynchronous context manager; one call at a time.
 
         async with TaskClient(settings) as client:
             status = await client.submit(task)
@@ -98,7 +110,7 @@ class TaskClient:
         # The end is fixed before the task is sent, so none of its statuses can be missed.
         await self._seek(await self._ends())
         await self.send(task)
-        return await self._follow(task.account_id, task.task_id, None, on_status, timeout_s)
+        return await self._follow((task.account_id, task.task_id), None, on_status, timeout_s, has_ended)
 
     async def watch(
         self,
@@ -107,6 +119,7 @@ class TaskClient:
         *,
         on_status: OnStatus = _ignore,
         timeout_s: float | None = None,
+        is_last: IsLast = has_ended,
     ) -> TaskStatus | None:
         """Follow a task that may have begun, or ended, before. Reads the results topic from its start.
 
@@ -114,25 +127,37 @@ class TaskClient:
         """
         ends = await self._ends()
         await self._seek(await self._beginnings())
-        return await self._follow(account_id, task_id, ends, on_status, timeout_s)
+        return await self._follow((account_id, task_id), ends, on_status, timeout_s, is_last)
 
-    async def cancel(self, account_id: str, task_id: str) -> None:
-        """Ask for a task to be cancelled; `watch` tells what became of it. Raises BrokerUnavailable."""
-        await self.send(CancelRequest(task_id=task_id, account_id=account_id))
+    async def latest(self, account_id: str | None = None) -> list[TaskStatus]:
+        """The latest status of every task of an account, or of all, that the results topic still holds.
+
+        In the order of the tasks' first statuses.
+        """
+        ends = await self._ends()
+        await self._seek(await self._beginnings())
+        latest: dict[tuple[str, str], TaskStatus] = {}
+        async for found in self._statuses(lambda status: account_id in {None, status.account_id}, None):
+            latest |= {(status.account_id, status.task_id): status for status in found}
+            if await self._reached(ends):
+                break
+        return list(latest.values())
 
     async def _follow(
         self,
-        account_id: str,
-        task_id: str,
+        wanted: tuple[str, str],
         past_ends: dict[TopicPartition, int] | None,
         on_status: OnStatus,
         timeout_s: float | None,
+        is_last: IsLast,
     ) -> TaskStatus | None:
         """Read to the end of the task; of what lies before `past_ends`, only the latest status is told."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         in_past = past_ends is not None
         latest: TaskStatus | None = None
-        async for found in self._statuses(account_id, task_id, deadline):
+        async for found in self._statuses(
+            lambda status: (status.account_id, status.task_id) == wanted, deadline
+        ):
             for status in found:
                 latest = status
                 if not in_past:
@@ -141,15 +166,14 @@ class TaskClient:
                 in_past = False
                 if latest is not None:
                     on_status(latest)
-            if latest is not None and latest.ended and not in_past:
+            if latest is not None and is_last(latest) and not in_past:
                 break
         return latest
 
     async def _statuses(
-        self, account_id: str, task_id: str, deadline: float | None
+        self, is_wanted: Callable[[TaskStatus], bool], deadline: float | None
     ) -> AsyncIterator[list[TaskStatus]]:
-        """What each fetch holds of the task, until the deadline."""
-        wanted = (account_id, task_id)
+        """What each fetch holds of the wanted statuses, until the deadline."""
         while deadline is None or time.monotonic() < deadline:
             with _explained(f"topic {self._kafka.results_topic}"):
                 fetched = await self._consumer.getmany(timeout_ms=_POLL_MS)
@@ -157,7 +181,7 @@ class TaskClient:
             for record in (record for records in fetched.values() for record in records):
                 raw = raw_record(record)
                 status = None if raw.value is None else decode_status(raw.value, raw.content_type)
-                if isinstance(status, TaskStatus) and (status.account_id, status.task_id) == wanted:
+                if isinstance(status, TaskStatus) and is_wanted(status):
                     found.append(status)
             yield found
 

@@ -12,17 +12,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from stream_cluster.config.settings import KafkaSettings
-from stream_cluster.messages import Rejection, decode_status
+from stream_cluster.messages import Rejection, TaskStatus, decode_status
 from stream_cluster.service.kafka import make_consumer, partition_count, start_client
-from stream_cluster.state.tasks import TaskState
 
 _POLL_MS = 500
 
-ReadEnded = Callable[[], Awaitable[Mapping[tuple[str, str], TaskState]]]
+ReadEnded = Callable[[], Awaitable[Mapping[tuple[str, str], TaskStatus]]]
 """Gives the last status by (account_id, task_id) of every task that has ended."""
 
 
-async def read_ended(settings: KafkaSettings, producer: AIOKafkaProducer) -> dict[tuple[str, str], TaskState]:
+async def read_ended(
+    settings: KafkaSettings, producer: AIOKafkaProducer
+) -> dict[tuple[str, str], TaskStatus]:
     """Last status by (account_id, task_id) of every task that has ended, of what the topic holds now.
 
     `producer` is only asked for the topic's partitions.
@@ -34,7 +35,7 @@ async def read_ended(settings: KafkaSettings, producer: AIOKafkaProducer) -> dic
     count = await partition_count(producer, topic, settings.connect_timeout_s)
     partitions = [TopicPartition(topic, number) for number in range(count)]
     consumer = await start_client(make_consumer(settings, group=False), settings)
-    ended: dict[tuple[str, str], TaskState] = {}
+    ended: dict[tuple[str, str], TaskStatus] = {}
     try:
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
@@ -43,8 +44,13 @@ async def read_ended(settings: KafkaSettings, producer: AIOKafkaProducer) -> dic
             for records in (await consumer.getmany(timeout_ms=_POLL_MS)).values():
                 for record in records:
                     status = None if record.value is None else decode_status(record.value)
-                    if status is not None and not isinstance(status, Rejection) and status.ended:
-                        ended[status.account_id, status.task_id] = status.status
+                    if status is not None and not isinstance(status, Rejection) and _is_last_word(status):
+                        ended[status.account_id, status.task_id] = status
     finally:
         await consumer.stop()
     return ended
+
+
+def _is_last_word(status: TaskStatus) -> bool:
+    """Whether a task has ended; not so when a delete request named a task that never was."""
+    return status.ended and (status.error is None or status.error.code != "unknown_task")

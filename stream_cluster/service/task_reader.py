@@ -8,13 +8,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from stream_cluster.errors import Cancelled
-from stream_cluster.messages import BadTask, CancelRequest, DeleteRequest, TaskRequest, decode_task
+from stream_cluster.messages import (
+    BadTask,
+    CancelRequest,
+    DeleteRequest,
+    TaskRequest,
+    TaskStatus,
+    decode_task,
+)
 from stream_cluster.service.ingest import PartitionRunner, raw_record
 from stream_cluster.service.kafka import until_answered
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.task_history import ReadEnded
 from stream_cluster.service.tasks import Tasks
-from stream_cluster.state.tasks import TaskState
 
 _log = get_logger(__name__)
 
@@ -49,7 +55,7 @@ class TaskReader:
         self._end_of = end_of
         self._read_ended = read_ended
         self._tasks = tasks
-        self._ended: dict[int, Mapping[tuple[str, str], TaskState]] = {}
+        self._ended: dict[int, Mapping[tuple[str, str], TaskStatus]] = {}
         self._positions: dict[TopicPartition, int] = {}
         self._seeks: Counter[TopicPartition] = Counter()
 
@@ -124,13 +130,13 @@ class TaskReader:
         ended = self._ended.get(runner.number, {}).get(key)
         if isinstance(task, TaskRequest):
             barrier = await self._end_of(runner.number)
-            await self._tasks.accept(runner, task, barrier, offsets, ended or "pending")
+            await self._tasks.accept(runner, task, barrier, offsets, ended)
         elif isinstance(task, CancelRequest):
-            self._tasks.cancel(task.account_id, task.task_id)
+            await self._tasks.cancel(runner, task.account_id, task.task_id, offsets)
+        elif isinstance(task, DeleteRequest):
+            if ended is None or ended.archive_removed is None:
+                await self._tasks.delete(runner, task.account_id, task.task_id, offsets)
         elif ended is not None:
             return  # answered in an earlier life
-        elif isinstance(task, DeleteRequest):
-            message = "type delete is not available yet"
-            await self._tasks.reject(task.account_id, task.task_id, "bad_request", message)
         elif task.account_id is not None and task.task_id is not None:
             await self._tasks.reject(task.account_id, task.task_id, task.code, task.message)

@@ -1,22 +1,30 @@
 """Tasks: from a message on the task topic to an archive and its last status.
 
 A task is stored with its barrier (the end of its partition's log when it was read), waits until ingest has
-reached the barrier, takes a view of the state there, and runs in a thread beside ingest. A task that was
-under way when the process ended is found in the state and starts again.
+reached the barrier and a slot is free, takes a view of the state, and runs in a thread beside ingest. Then
+its archive goes to the result store. A task that was under way when the process ended is found in the state
+and starts again; what it stored is written over.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 from stream_cluster.config import Settings
-from stream_cluster.errors import Cancelled, StreamClusterError, TaskError
+from stream_cluster.errors import (
+    Cancelled,
+    ResultsUnavailable,
+    StreamClusterError,
+    TaskError,
+    TaskErrorCode,
+)
 from stream_cluster.messages import (
     ArchiveRef,
     AsOf,
@@ -27,20 +35,28 @@ from stream_cluster.messages import (
     encode_task,
 )
 from stream_cluster.model import Interrupt
+from stream_cluster.service.callbacks import Callbacks
+from stream_cluster.service.fair_slots import FairSlots
 from stream_cluster.service.ingest import PartitionRunner
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
-from stream_cluster.service.statuses import Statuses, now_text, now_us
+from stream_cluster.service.removals import Removals
+from stream_cluster.service.result_store import ResultStore
+from stream_cluster.service.statuses import Statuses, make_status, now_us
+from stream_cluster.service.task_ends import TaskEnds, ended_before
 from stream_cluster.service.task_history import ReadEnded
-from stream_cluster.snapshot.paths import archive_path
+from stream_cluster.service.threads import until
+from stream_cluster.service.uploads import Uploads
+from stream_cluster.snapshot.paths import archive_name
 from stream_cluster.snapshot.request import ClusteringRequest, resolve_request
 from stream_cluster.snapshot.run import SnapshotResult, run_snapshot
-from stream_cluster.state.tasks import StoredTask, TaskState
+from stream_cluster.state import tasks as stored_tasks
+from stream_cluster.state.tasks import Asked, StoredTask, TaskState
 from stream_cluster.state.view import PartitionView
 
 _log = get_logger(__name__)
-# How soon a task that waits notices that it was cancelled or that its deadline has passed.
-_POLL_S = 0.2
+# Share of the progress that is left for sending the archive to a bucket.
+_UPLOAD_SHARE = 0.1
 
 
 @dataclass(slots=True, eq=False)
@@ -48,15 +64,17 @@ class Job:
     """A task that has not ended, in memory."""
 
     runner: PartitionRunner
+    task: TaskRequest
     request: ClusteringRequest
-    barrier: int
     interrupt: Interrupt
-    began: float = field(default_factory=time.monotonic)
+    began: float
+    """Monotonic time at which the task was read, restarts included."""
     progress: tuple[str, float] = ("wait", 0.0)
     at_barrier: asyncio.Event = field(default_factory=asyncio.Event)
-    has_slot: bool = False
+    has_slot: asyncio.Event = field(default_factory=asyncio.Event)
     view: PartitionView | None = None
     as_of: Mapping[str, Any] | None = None
+    result_url: str | None = None
     abandoned: bool = False
     """The partition or the process goes away: end without a status, the task starts again elsewhere."""
 
@@ -64,6 +82,11 @@ class Job:
     def key(self) -> tuple[str, str]:
         """(account_id, task_id)."""
         return self.request.account_id, self.request.task_id
+
+    @property
+    def name(self) -> PurePosixPath:
+        """Name of its archive in the result store."""
+        return archive_name(*self.key)
 
 
 class Tasks:
@@ -76,6 +99,10 @@ class Tasks:
         metrics: Metrics,
         threads: Executor,
         read_ended: ReadEnded,
+        *,
+        store: ResultStore,
+        removals: Removals,
+        callbacks: Callbacks,
     ) -> None:
         """`threads` run the snapshots; `read_ended` tells what became of tasks that look unfinished."""
         self._settings = settings
@@ -83,9 +110,14 @@ class Tasks:
         self._metrics = metrics
         self._threads = threads
         self._read_ended = read_ended
-        self._slots = asyncio.Semaphore(settings.tasks.concurrency)
+        self._store = store
+        self._removals = removals
+        self._callbacks = callbacks
+        self._ends = TaskEnds(settings, callbacks)
+        self._slots: FairSlots[tuple[str, str]] = FairSlots(settings.tasks.concurrency)
         self._jobs: dict[tuple[str, str], Job] = {}
         self._drivers: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._uploads = Uploads(store)
 
     # -- from the task topic ---------------------------------------------------------------------------
 
@@ -95,47 +127,92 @@ class Tasks:
         task: TaskRequest,
         barrier: int,
         offsets: Mapping[tuple[str, int], int],
-        status: TaskState = "pending",
+        ended: TaskStatus | None = None,
     ) -> None:
-        """Make a new task durable together with the task topic's offsets, then start it if it is pending.
+        """Make a new task durable together with the task topic's offsets, then start it.
 
-        A task id that the account used before is the same task: nothing happens.
+        One that has `ended` in an earlier life is only remembered. A task id that the account used before is
+        the same task: nothing happens.
         """
-        stored = StoredTask(task.account_id, task.task_id, status, encode_task(task), now_us(), barrier)
+        stored = StoredTask(task.account_id, task.task_id, "pending", encode_task(task), now_us(), barrier)
+        if ended is not None:
+            stored = ended_before(stored, ended)
         is_new = await runner.between_batches(
             lambda: runner.in_engine(runner.partition.add_task, stored, dict(offsets))
         )
-        if is_new and status == "pending":
+        if is_new and ended is None:
             _log.info("task_read", task_id=task.task_id, partition=runner.number, barrier=barrier)
-            await self._statuses.send(_status(task.account_id, task.task_id, "pending", 0.0))
+            await self._statuses.send(make_status(task.account_id, task.task_id, "pending", 0.0))
             await self._start(runner, task, stored)
 
-    async def reject(self, account_id: str, task_id: str, code: str, message: str) -> None:
-        """Answer a task that cannot be served."""
+    async def reject(self, account_id: str, task_id: str, code: TaskErrorCode, message: str) -> TaskStatus:
+        """Answer a task that cannot be served; returns the answer."""
         _log.info("task_ended", task_id=task_id, status="failed", code=code)
         self._metrics.tasks.labels("failed").inc()
         fault = TaskFault(code=code, message=message)
-        await self._statuses.send(_status(account_id, task_id, "failed", 0.0, error=fault))
+        status = make_status(account_id, task_id, "failed", 0.0, error=fault)
+        await self._statuses.send(status)
+        return status
 
-    def cancel(self, account_id: str, task_id: str) -> None:
+    async def cancel(
+        self,
+        runner: PartitionRunner,
+        account_id: str,
+        task_id: str,
+        offsets: Mapping[tuple[str, int], int],
+    ) -> None:
         """Ask a task to stop; one that has ended or was never read stays as it is."""
+        await self._ask(runner, account_id, task_id, "cancel", offsets)
+
+    async def delete(
+        self,
+        runner: PartitionRunner,
+        account_id: str,
+        task_id: str,
+        offsets: Mapping[tuple[str, int], int],
+    ) -> None:
+        """Stop a task and have its archive removed; a status says when it is gone."""
+        found = await self._ask(runner, account_id, task_id, "delete", offsets)
+        if found is None:
+            message = f"the account has no task {task_id}"
+            await self.reject(account_id, task_id, "unknown_task", message)
+        elif found.archive in {"deleted", "expired"}:
+            await self._removals.say_again(found, "deleted" if found.archive == "deleted" else "expired")
+        else:
+            self._removals.wake()
+
+    async def _ask(
+        self,
+        runner: PartitionRunner,
+        account_id: str,
+        task_id: str,
+        asked: Asked,
+        offsets: Mapping[tuple[str, int], int],
+    ) -> StoredTask | None:
+        """Note a request together with the task topic's offsets, then tell the task if it is under way."""
+        change = functools.partial(
+            runner.partition.change_tasks, stored_tasks.ask, account_id, task_id, asked, offsets=dict(offsets)
+        )
+        found = await runner.between_batches(lambda: runner.in_engine(change))
         job = self._jobs.get((account_id, task_id))
         if job is not None:
             job.interrupt.cancel()
+        return found
 
     # -- with partitions -------------------------------------------------------------------------------
 
     async def resume(self, runner: PartitionRunner) -> None:
         """Start the tasks that a partition's state still has to do."""
+        await self._callbacks.resume(runner)
         unfinished = await runner.in_engine(runner.partition.unfinished_tasks)
         ended = await self._read_ended() if unfinished else {}
         for stored in unfinished:
-            if status := ended.get((stored.account_id, stored.task_id)):
-                await self._remember(runner, stored.account_id, stored.task_id, status)
-                continue
             task = decode_task(stored.request)
             if not isinstance(task, TaskRequest):
                 raise StreamClusterError(f"stored task {stored.task_id}: {task}")
+            if status := ended.get((stored.account_id, stored.task_id)):
+                await self._store_end(runner, task, status)
+                continue
             _log.info("task_resumed", task_id=stored.task_id, partition=runner.number)
             await self._start(runner, task, stored)
 
@@ -148,18 +225,26 @@ class Tasks:
                 job.interrupt.cancel()
                 drivers.append(self._drivers[key])
         await asyncio.gather(*drivers, return_exceptions=True)
+        await self._callbacks.abandon(runner)
 
     # -- one task --------------------------------------------------------------------------------------
 
     async def _start(self, runner: PartitionRunner, task: TaskRequest, stored: StoredTask) -> None:
         try:
+            if problem := self._callbacks.problem(task.callback_url):
+                raise TaskError("bad_request", problem)
             request = resolve_request(task, self._settings, stored.read_time_us)
         except TaskError as error:
-            await self._remember(runner, task.account_id, task.task_id, "failed")
-            await self.reject(task.account_id, task.task_id, error.code, error.message)
+            status = await self.reject(task.account_id, task.task_id, error.code, error.message)
+            await self._store_end(runner, task, status)
             return
         deadline_s = task.deadline_s or self._settings.tasks.default_deadline_s
-        job = Job(runner, request, stored.barrier, Interrupt(deadline_s))
+        elapsed_s = max(0.0, (now_us() - stored.read_time_us) / 1e6)
+        interrupt = Interrupt(deadline_s, elapsed_s=elapsed_s)
+        job = Job(runner, task, request, interrupt, time.monotonic() - elapsed_s)
+        if stored.asked is not None:
+            # Asked for in an earlier life, which ended before the task did.
+            interrupt.cancel()
         self._jobs[job.key] = job
         self._drivers[job.key] = asyncio.create_task(self._drive(job), name=f"task-{task.task_id}")
         runner.at_barrier(job, stored.barrier, lambda: self._reached(job))
@@ -167,9 +252,10 @@ class Tasks:
 
     async def _reached(self, job: Job) -> None:
         """At the barrier, between batches: when the task can begin at once, its view is of exactly here."""
-        if not self._slots.locked():
-            await self._slots.acquire()
-            job.has_slot = True
+        if self._jobs.get(job.key) is not job:
+            return  # it ended while it waited
+        if self._slots.take(job.request.account_id, job.key):
+            job.has_slot.set()
             await self._open_view(job)
         job.at_barrier.set()
 
@@ -199,6 +285,9 @@ class Tasks:
             status = "cancelled"
         except TaskError as error:
             fault = TaskFault(code=error.code, message=error.message)
+        except ResultsUnavailable as error:
+            _log.warning("archive_not_stored", task_id=job.request.task_id, error=str(error))
+            fault = TaskFault(code="result_store_unavailable", message=str(error))
         except Exception as error:
             _log.exception("task_error", task_id=job.request.task_id, error=str(error))
             fault = TaskFault(code="internal_error", message=f"{type(error).__name__}: {error}")
@@ -209,52 +298,50 @@ class Tasks:
             await self._end(job, status, result, fault)
 
     async def _perform(self, job: Job) -> SnapshotResult:
-        await self._wait(job, job.at_barrier.wait())
-        if not job.has_slot:
-            await self._wait(job, self._slots.acquire())
-            job.has_slot = True
+        await until(job.interrupt, job.at_barrier.wait())
+        await until(job.interrupt, job.has_slot.wait())
         if job.view is None:
             await job.runner.between_batches(lambda: self._open_view(job))
         assert job.view is not None
         self._count()
-        request = job.request
-        directory = Path(self._settings.results.directory)
-        target = archive_path(directory, request.account_id, request.task_id)
+        request, view, as_of = job.request, job.view, job.as_of
+        scale = 1 - _UPLOAD_SHARE if self._store.uploads else 1.0
 
         def progress(stage: str, share: float) -> None:
-            job.progress = (stage, share)
+            job.progress = (stage, share * scale)
 
-        view, as_of = job.view, job.as_of
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads,
-            lambda: run_snapshot(
-                view, request, target, interrupt=job.interrupt, progress=progress, as_of=as_of
-            ),
+        def snapshot() -> SnapshotResult:
+            file = self._store.begin(job.name)
+            return run_snapshot(view, request, file, interrupt=job.interrupt, progress=progress, as_of=as_of)
+
+        result = await asyncio.get_running_loop().run_in_executor(self._threads, snapshot)
+        await self._upload(job, result)
+        return result
+
+    async def _upload(self, job: Job, result: SnapshotResult) -> None:
+        def progress(stage: str, share: float) -> None:
+            job.progress = (stage, 1 - _UPLOAD_SHARE + _UPLOAD_SHARE * share)
+
+        if self._store.uploads:
+            progress("upload", 0.0)
+        job.result_url = await self._uploads.put(
+            job.name, result.archive.path, job.interrupt, progress, lambda: job.abandoned
         )
-
-    async def _wait(self, job: Job, awaitable: Any) -> None:
-        """Wait for something, noticing a cancel or a passed deadline."""
-        waiting = asyncio.ensure_future(awaitable)
-        try:
-            while not waiting.done():
-                job.interrupt.check()
-                await asyncio.wait([waiting], timeout=_POLL_S)
-        finally:
-            waiting.cancel()
 
     async def _publish_progress(self, job: Job) -> None:
         account_id, task_id = job.key
         while True:
             await asyncio.sleep(self._settings.tasks.progress_interval_s)
             stage, share = job.progress
-            await self._statuses.send(_status(account_id, task_id, "in_progress", share, stage=stage))
+            await self._statuses.send(make_status(account_id, task_id, "in_progress", share, stage=stage))
 
     async def _release(self, job: Job) -> None:
         job.runner.forget_barrier(job)
         if job.view is not None:
             await asyncio.get_running_loop().run_in_executor(self._threads, job.view.close)
-        if job.has_slot:
-            self._slots.release()
+        successor = self._slots.leave(job.key)
+        if successor is not None:
+            self._jobs[successor].has_slot.set()
         del self._jobs[job.key]
         del self._drivers[job.key]
         self._count()
@@ -266,12 +353,14 @@ class Tasks:
         duration_s = time.monotonic() - job.began
         # First the status, then the note that it was sent: a crash between never leaves a task without its
         # last word, and `resume` finds the word on the results topic.
-        message = _status(account_id, task_id, status, job.progress[1], error=fault, duration_s=duration_s)
-        if result is not None:
-            message = _done(account_id, task_id, result, duration_s)
         try:
+            if result is None:
+                share = job.progress[1]
+                message = make_status(account_id, task_id, status, share, error=fault, duration_s=duration_s)
+            else:
+                message = self._done(job, result, duration_s)
             await self._statuses.send(message, give_up=lambda: job.abandoned)
-            await self._remember(job.runner, account_id, task_id, status)
+            await self._store_end(job.runner, job.task, message)
         except (StreamClusterError, OSError) as error:
             _log.warning("task_end_not_stored", task_id=task_id, status=status, error=str(error))
             return
@@ -288,41 +377,31 @@ class Tasks:
             **{f"{stage}_s": seconds for stage, seconds in timings_s.items()},
         )
 
-    async def _remember(
-        self, runner: PartitionRunner, account_id: str, task_id: str, status: TaskState
-    ) -> None:
-        partition = runner.partition
-        await runner.between_batches(
-            lambda: runner.in_engine(partition.set_task_status, account_id, task_id, status)
-        )
+    async def _store_end(self, runner: PartitionRunner, task: TaskRequest, status: TaskStatus) -> None:
+        if await self._ends.store(runner, task, status):
+            self._removals.wake()
 
     def _count(self) -> None:
         running = sum(job.view is not None for job in self._jobs.values())
         self._metrics.tasks_running.set(running)
         self._metrics.tasks_waiting.set(len(self._jobs) - running)
 
-
-def _status(account_id: str, task_id: str, status: TaskState, progress: float, **more: Any) -> TaskStatus:
-    return TaskStatus(
-        task_id=task_id, account_id=account_id, status=status, progress=progress, time=now_text(), **more
-    )
-
-
-def _done(account_id: str, task_id: str, result: SnapshotResult, duration_s: float) -> TaskStatus:
-    archive = result.archive
-    return _status(
-        account_id,
-        task_id,
-        "done",
-        1.0,
-        archive=ArchiveRef(
-            url=archive.path.resolve().as_uri(), size_bytes=archive.size_bytes, sha256=archive.sha256
-        ),
-        objects=result.objects,
-        clusters=result.clusters,
-        largest_cluster=result.largest_cluster,
-        threshold=result.threshold,
-        as_of=AsOf(**result.as_of) if result.as_of else None,
-        duration_s=round(duration_s, 3),
-        timings_s=dict(result.timings_s),
-    )
+    def _done(self, job: Job, result: SnapshotResult, duration_s: float) -> TaskStatus:
+        archive = result.archive
+        return make_status(
+            *job.key,
+            "done",
+            1.0,
+            archive=ArchiveRef(
+                url=self._store.url(job.name), size_bytes=archive.size_bytes, sha256=archive.sha256
+            ),
+            result_url=job.result_url,
+            expires=self._ends.expires(job.task, now_us()),
+            objects=result.objects,
+            clusters=result.clusters,
+            largest_cluster=result.largest_cluster,
+            threshold=result.threshold,
+            as_of=AsOf(**result.as_of) if result.as_of else None,
+            duration_s=round(duration_s, 3),
+            timings_s=dict(result.timings_s),
+        )

@@ -12,12 +12,16 @@ from typing import IO
 
 import msgspec
 
+from stream_cluster.errors import ResultsUnavailable
 from stream_cluster.model import ObjectType
 
 _BLOCK_BYTES = 1 << 20
 # A string of JSON, and what follows it: a colon makes it a key.
 _STRING = re.compile(rb'("(?:[^"\\]|\\.)*")(.)', re.DOTALL)
-_UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, msgspec.MsgspecError, KeyError, EOFError)
+_UNREADABLE = (
+    ResultsUnavailable,
+    *(OSError, zipfile.BadZipFile, zlib.error, msgspec.MsgspecError, KeyError, EOFError),
+)
 
 Opener = Callable[[], IO[bytes]]
 """Opens an archive for reading; seekable."""

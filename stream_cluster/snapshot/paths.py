@@ -1,9 +1,9 @@
-"""Where an archive is kept: `<directory>/<account>/<task_id>.zip`."""
+"""Where an archive is kept: `<account>/<task_id>.zip` below a directory or a prefix."""
 
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 # File names may have 255 bytes; room is left for `.zip` and the temporary name around it.
@@ -25,11 +25,11 @@ def safe_name(identifier: str) -> str:
     return name
 
 
-def archives_of(directory: Path, account_id: str) -> list[Path]:
-    """The archives of an account, by name."""
-    return sorted((directory / safe_name(account_id)).glob("*.zip"))
+def archive_name(account_id: str, task_id: str) -> PurePosixPath:
+    """Name of a task's archive in any store. Two accounts may use the same task id, so each has a folder."""
+    return PurePosixPath(safe_name(account_id), f"{safe_name(task_id)}.zip")
 
 
 def archive_path(directory: Path, account_id: str, task_id: str) -> Path:
-    """Path of a task's archive. Two accounts may use the same task id, so each has a folder."""
-    return directory / safe_name(account_id) / f"{safe_name(task_id)}.zip"
+    """Path of a task's archive below a directory."""
+    return directory / archive_name(account_id, task_id)

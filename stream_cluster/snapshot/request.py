@@ -60,8 +60,6 @@ def resolve_request(task: TaskRequest, settings: Settings, read_time_us: int) ->
     content = task.content
     unavailable = {
         "content.linkage = average": content.linkage != "components",
-        "callback_url": task.callback_url is not None,
-        "result_ttl_s": task.result_ttl_s is not None,
     }
     for name, wanted in unavailable.items():
         if wanted:

@@ -63,9 +63,23 @@ def run_snapshot(
     Raises:
         TaskError: `empty_selection`, `deadline_exceeded`; `bad_request` for a threshold outside the scale.
         Cancelled: asked to stop; nothing is left behind.
-        StateError: the state cannot be read, or the archive cannot be written.
+        StateError: the state cannot be read.
+        ResultsUnavailable: the archive cannot be written.
     """
 
+    with view.stoppable(interrupt):
+        return _run(view, request, target, interrupt=interrupt, progress=progress, as_of=as_of)
+
+
+def _run(
+    view: PartitionView,
+    request: ClusteringRequest,
+    target: Path,
+    *,
+    interrupt: Interrupt,
+    progress: Progress,
+    as_of: Mapping[str, Any] | None,
+) -> SnapshotResult:
     stages = _STAGES if request.images is None else _STAGES_WITH_IMAGES
 
     def overall(stage: str, share: float) -> None:

@@ -23,6 +23,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +53,9 @@ from stream_cluster.state.retention import Sweeper
 from stream_cluster.state.space import FloorOf, Space, SpaceBatch, encode_batch, load_spaces, match_batch
 from stream_cluster.state.store import store_batch
 from stream_cluster.state.view import PartitionView
+
+_T = TypeVar("_T")
+_NO_OFFSETS: Mapping[tuple[str, int], int] = MappingProxyType({})
 
 MatcherFactory = Callable[[int, int], SpaceMatcher]
 """Called with (dim, space_id): an empty matcher for a space."""
@@ -330,16 +335,17 @@ class Partition:
 
     def add_task(self, task: tasks.StoredTask, offsets: Mapping[tuple[str, int], int]) -> bool:
         """Remember a task together with the task topic's offsets; False when it is known already."""
+        return self.change_tasks(tasks.add_task, task, offsets=offsets)
+
+    def change_tasks(
+        self, change: Callable[..., _T], *arguments: Any, offsets: Mapping[tuple[str, int], int] = _NO_OFFSETS
+    ) -> _T:
+        """Run a function of `state.tasks` in one transaction with the task topic's offsets."""
         with explain_errors(self.path), transaction(self._db):
             self._store_offsets(offsets)
-            is_new = tasks.add_task(self._db, task)
+            result = change(self._db, *arguments)
         self._remember_offsets(offsets)
-        return is_new
-
-    def set_task_status(self, account_id: str, task_id: str, status: tasks.TaskState) -> None:
-        """Make a task's new status durable."""
-        with explain_errors(self.path), transaction(self._db):
-            tasks.set_task_status(self._db, account_id, task_id, status)
+        return result
 
     def unfinished_tasks(self) -> list[tasks.StoredTask]:
         """Tasks to be run (again) after a restart."""

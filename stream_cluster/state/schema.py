@@ -144,6 +144,12 @@ CREATE TABLE tasks (
     request BLOB NOT NULL,
     read_time_us INTEGER NOT NULL,
     barrier INTEGER NOT NULL,
+    asked TEXT,
+    ended_us INTEGER,
+    last_status BLOB,
+    archive TEXT,
+    expires_us INTEGER,
+    callback TEXT,
     PRIMARY KEY (account_id, task_id)
 ) STRICT, WITHOUT ROWID;
 """
@@ -153,6 +159,14 @@ DROP INDEX objects_by_track;
 DROP INDEX objects_by_time;
 CREATE INDEX objects_by_time ON objects (space_id, create_time_us, object_id, source, track_id);
 ALTER TABLE spaces ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE tasks ADD COLUMN asked TEXT;
+ALTER TABLE tasks ADD COLUMN ended_us INTEGER;
+ALTER TABLE tasks ADD COLUMN last_status BLOB;
+ALTER TABLE tasks ADD COLUMN archive TEXT;
+ALTER TABLE tasks ADD COLUMN expires_us INTEGER;
+ALTER TABLE tasks ADD COLUMN callback TEXT;
+UPDATE tasks SET ended_us = read_time_us WHERE status IN ('done', 'failed', 'cancelled');
+UPDATE tasks SET archive = 'kept' WHERE status = 'done';
 """
 """Statements that bring a file of version 1 to version 2; `open_writer` runs them in one transaction."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +17,9 @@ from stream_cluster.model import Codes, Interrupt, Links, SpaceKey
 from stream_cluster.state.chunks import gather_codes, link_counts, read_links
 from stream_cluster.state.database import explain_errors, load_offsets, open_reader, read_meta
 
-# Instructions of SQLite's machine: a few milliseconds.
-_STEPS_BETWEEN_CHECKS = 500_000
+# Steps of SQLite's virtual machine between two looks at an interrupt: a row takes about ten, a look less than
+# a microsecond, and reading a chunk of codes is a query of few steps.
+_STEPS_BETWEEN_CHECKS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class PartitionView:
         """
         self.path = path
         self._db = open_reader(path)
+        self._stop: Callable[[], bool] | None = None
         try:
             with explain_errors(path):
                 self._db.execute("BEGIN")
@@ -85,7 +87,7 @@ class PartitionView:
 
     @contextlib.contextmanager
     def stoppable(self, interrupt: Interrupt) -> Iterator[None]:
-        """Let `interrupt` end the queries of the block, also before their first row.
+        """Let `interrupt` end the queries of the block, also before their first row. Blocks may be nested.
 
         Raises:
             Cancelled, TaskError: as `interrupt.check` does.
@@ -100,6 +102,7 @@ class PartitionView:
             return bool(stopped)
 
         # Called by SQLite within a query; what it raises would be lost there.
+        outer, self._stop = self._stop, stop
         self._db.set_progress_handler(stop, _STEPS_BETWEEN_CHECKS)
         try:
             yield
@@ -108,7 +111,8 @@ class PartitionView:
                 raise stopped[0] from None
             raise
         finally:
-            self._db.set_progress_handler(None, 0)
+            self._stop = outer
+            self._db.set_progress_handler(outer, _STEPS_BETWEEN_CHECKS if outer else 0)
 
     def offsets(self) -> dict[tuple[str, int], int]:
         """next_offset by (topic, partition)."""

@@ -60,9 +60,6 @@ def _later(task: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 NOT_AVAILABLE = {
     "linkage": clustering("", linkage="average"),
-    "callback_url": _later(clustering(""), callback_url="https://example.com/done"),
-    "result_ttl_s": _later(clustering(""), result_ttl_s=3600),
-    "delete": {"type": "delete", "account_id": "demo"},
 }
 
 

@@ -12,6 +12,7 @@ from stream_cluster.messages import DecodeRules, RawRecord, decode_events
 from stream_cluster.snapshot.paths import archive_path
 from tests.support.cli import invoke
 from tests.support.partitions import message, open_partition, records, snapshot, vectors
+from tests.support.s3 import BUCKET, s3_server
 
 
 @pytest.fixture(autouse=True)
@@ -120,3 +121,20 @@ def test_with_archives_they_are_deleted_but_for_those_that_cannot_be_read(tmp_pa
         "other/t2.zip",
     ]
     assert str(folder / "acme" / "t1.zip") in result.stdout
+
+
+def test_archives_in_a_bucket_are_found_and_deleted_there(tmp_path, sent):
+    folder = results_folder(tmp_path)
+    with s3_server() as server:
+        for path in sorted(folder.rglob("*.zip")):
+            key = f"faces/archives/{path.relative_to(folder)}"
+            server.client.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
+        env = {f"STREAM_CLUSTER_RESULTS__S3__{name.upper()}": str(v) for name, v in server.fields().items()}
+        arguments = ("--account", "acme", "--object", "acme-00002", "--archives", "--yes", "--json")
+        result = invoke("erase", *arguments, env=env)
+        assert result.exit_code == 0, result.stderr
+        printed = json.loads(result.stdout)
+        assert printed["archives"] == [f"s3://{BUCKET}/faces/archives/acme/t{n}.zip" for n in (1, 2)]
+        assert printed["archives_deleted"] == 2
+        left = ["faces/archives/other/t1.zip", "faces/archives/other/t2.zip"]
+        assert server.object_names() == left

@@ -233,6 +233,8 @@ def test_the_table_covers_every_setting_once_and_matches_what_is_in_force():
         "kafka.sasl_password",
         "kafka.oauth_client_secret",
         "kafka.ssl_key_password",
+        "results.s3.secret_access_key",
+        "callbacks.secret",
     }
     assert all(row.value == row.default and row.source == "default" for row in rows)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from aiokafka import ConsumerRecord, TopicPartition
 
+from stream_cluster.messages import TaskStatus
 from stream_cluster.service.task_reader import TaskReader
 from tests.support.kafka import eventually
 
@@ -26,9 +27,11 @@ class FakeConsumer:
         self.log: dict[TopicPartition, list[bytes]] = {P: [], Q: []}
         self.positions = {P: 0, Q: 0}
 
-    def add(self, partition: TopicPartition, account: int, task_id: str) -> None:
-        """Append a task."""
-        task = {"task_id": task_id, "account_id": str(account), "content": {"objects_type": "events"}}
+    def add(self, partition: TopicPartition, account: int, task_id: str, kind: str = "clustering") -> None:
+        """Append a task, or a request about one."""
+        task = {"type": kind, "task_id": task_id, "account_id": str(account)}
+        if kind == "clustering":
+            task["content"] = {"objects_type": "events"}
         self.log[partition].append(json.dumps(task).encode())
 
     def assign(self, partitions: list[TopicPartition]) -> None:
@@ -65,6 +68,11 @@ def _record(partition: TopicPartition, offset: int, value: bytes) -> Any:
     return SimpleNamespace(**where, timestamp=0, key=None, value=value, headers=())
 
 
+def _done(task_id: str, **more: Any) -> TaskStatus:
+    fields = {"account_id": "1", "status": "done", "progress": 1.0, "time": "2026-05-01T00:00:00Z"}
+    return TaskStatus(task_id=task_id, **fields, **more)
+
+
 def _runner(number: int, stored: dict[tuple[str, int], int]) -> Any:
     partition = SimpleNamespace(stored_offset=lambda topic, number: stored.get((topic, number)))
     return SimpleNamespace(number=number, partition=partition, other_offsets={})
@@ -75,14 +83,18 @@ class FakeTasks:
 
     def __init__(self) -> None:
         self.accepted: dict[int, list[str]] = defaultdict(list)
-        self.statuses: dict[str, str] = {}
+        self.statuses: dict[str, TaskStatus | None] = {}
+        self.deleted: list[str] = []
         self.during: dict[str, Callable[[], Awaitable[None]]] = {}
 
-    async def accept(self, runner: Any, task: Any, barrier: int, offsets: Any, status: str) -> None:
+    async def accept(self, runner: Any, task: Any, barrier: int, offsets: Any, ended: Any) -> None:
         self.accepted[runner.number].append(task.task_id)
-        self.statuses[task.task_id] = status
+        self.statuses[task.task_id] = ended
         if task.task_id in self.during:
             await self.during.pop(task.task_id)()
+
+    async def delete(self, runner: Any, account_id: str, task_id: str, offsets: Any) -> None:
+        self.deleted.append(task_id)
 
 
 class Stage:
@@ -93,7 +105,7 @@ class Stage:
         self.one, self.two = _runner(ONE, {}), _runner(TWO, {})
         self.runners: dict[int, Any] = {}
 
-        self.ended: dict[tuple[str, str], str] = {}
+        self.ended: dict[tuple[str, str], TaskStatus] = {}
 
         async def end_of(_: int) -> int:
             return 0
@@ -177,20 +189,32 @@ async def test_tasks_that_were_fetched_before_going_back_do_not_hide_older_ones(
 
 async def test_a_state_without_memory_takes_over_what_became_of_old_tasks() -> None:
     stage = Stage()
-    stage.ended = {("1", "old"): "done", ("2", "new"): "done"}
+    stage.ended = {("1", "old"): _done("old"), ("2", "new"): _done("new")}
     stage.consumer.add(P, ONE, "old")
     stage.consumer.add(P, ONE, "new")
     await stage.reader.start()
     await stage.attach(stage.one)
     await stage.read({ONE: ["old", "new"]})
-    assert stage.tasks.statuses == {"old": "done", "new": "pending"}
+    assert stage.tasks.statuses == {"old": stage.ended["1", "old"], "new": None}
 
 
 async def test_a_state_that_is_not_behind_needs_no_history() -> None:
     stage = Stage()
-    stage.ended = {("1", "task"): "done"}
+    stage.ended = {("1", "task"): _done("task")}
     await stage.reader.start()
     await stage.attach(_runner(ONE, {("tasks", 0): 0, ("tasks", 1): 0}))
     stage.consumer.add(P, ONE, "task")
     await stage.read({ONE: ["task"]})
-    assert stage.tasks.statuses == {"task": "pending"}
+    assert stage.tasks.statuses == {"task": None}
+
+
+async def test_a_removal_that_was_answered_in_an_earlier_life_is_not_asked_for_again() -> None:
+    stage = Stage()
+    stage.ended = {("1", "gone"): _done("gone", archive_removed="deleted"), ("1", "there"): _done("there")}
+    stage.consumer.add(P, ONE, "gone", "delete")
+    stage.consumer.add(P, ONE, "there", "delete")
+    stage.consumer.add(P, ONE, "last")
+    await stage.reader.start()
+    await stage.attach(stage.one)
+    await stage.read({ONE: ["last"]})
+    assert stage.tasks.deleted == ["there"]

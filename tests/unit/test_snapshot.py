@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stream_cluster.config import Settings
-from stream_cluster.errors import Cancelled, StateError, TaskError
+from stream_cluster.errors import Cancelled, ResultsUnavailable, TaskError
 from stream_cluster.messages import Content, Filters, Report, TaskRequest
 from stream_cluster.model import Interrupt, no_progress
 from stream_cluster.snapshot.clusters import number_clusters
@@ -170,13 +170,6 @@ def test_what_is_not_available_yet_is_refused_never_ignored(content):
     assert caught.value.code == "bad_request"
 
 
-@pytest.mark.parametrize("more", [{"callback_url": "https://example.org/"}, {"result_ttl_s": 5}])
-def test_task_fields_that_are_not_available_yet_are_refused(more):
-    task = TaskRequest(task_id="t", account_id="a", content=Content(objects_type="events"), **more)
-    with pytest.raises(TaskError, match=f"{next(iter(more))} is not available yet"):
-        resolve_request(task, Settings(), NOW_US)
-
-
 def test_an_unknown_column_is_answered_with_those_that_exist():
     with pytest.raises(TaskError, match="no column 'shoe_size' of events; there are age, area, "):
         request(report=Report(columns=["shoe_size"]))
@@ -227,7 +220,7 @@ def test_a_passed_deadline_is_an_error_of_its_own(tmp_path):
 def test_an_archive_that_cannot_be_written_names_its_path(tmp_path):
     partition = partition_of(tmp_path, [message(0, AXES[0])])
     (tmp_path / "file").touch()
-    with pytest.raises(StateError, match=r"archive .*file/a\.zip: "):
+    with pytest.raises(ResultsUnavailable, match=r"archive .*file/a\.zip: "):
         snapshot(partition, tmp_path / "file" / "a.zip", threshold=0.6)
     partition.close()
 

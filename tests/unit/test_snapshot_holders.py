@@ -9,9 +9,10 @@ import zipfile
 import msgspec
 import pytest
 
+from stream_cluster.service.result_store import DirectoryStore
 from stream_cluster.snapshot import holders
 from stream_cluster.snapshot.holders import archives_with
-from stream_cluster.snapshot.paths import archive_path, archives_of
+from stream_cluster.snapshot.paths import archive_path
 from tests.support.partitions import message, open_partition, records, snapshot, vectors
 
 
@@ -90,9 +91,10 @@ def test_archives_of_an_account_as_snapshots_write_them(tmp_path):
         account = strange if path in paths else "other"
         snapshot(partition, path, account=account, threshold=0.5)
     partition.close()
-    found = archives_of(tmp_path / "results", strange)
-    assert found == paths
-    opened = [(path.name, lambda path=path: path.open("rb")) for path in found]
+    store = DirectoryStore(tmp_path / "results")
+    found = sorted(store.names(strange))
+    assert [tmp_path / "results" / name for name in found] == paths
+    opened = [(name.name, lambda name=name: store.open(name)) for name in found]
     assert names(opened, "event", {f"{strange}-00003"}) == ["t1.zip", "t2.zip"]
     assert names(opened, "event", {"other-00003"}) == []
-    assert archives_of(tmp_path / "nowhere", strange) == []
+    assert list(DirectoryStore(tmp_path / "nowhere").names(strange)) == []

@@ -15,7 +15,7 @@ from stream_cluster.errors import ConfigError, StateCorrupt, StateError, StateFo
 from stream_cluster.messages import Reason, Rejection
 from stream_cluster.model import SpaceKey
 from stream_cluster.state.lock import DirectoryLock
-from stream_cluster.state.tasks import StoredTask
+from stream_cluster.state.tasks import StoredTask, TaskEnd, end_task
 from stream_cluster.state.view import PartitionView
 from tests.support.partitions import (
     FLOOR,
@@ -243,7 +243,8 @@ def test_tasks_are_stored_once_with_the_offsets_of_their_topic(tmp_path):
     assert partition.add_task(task, {("tasks", 0): 5})
     assert not partition.add_task(replace(task, barrier=99), {("tasks", 0): 6})
     assert partition.add_task(replace(task, account_id="other"), {})
-    partition.set_task_status("other", "t1", "done")
+    end = TaskEnd("done", 2, b"{}", "kept", None, None)
+    assert not partition.change_tasks(end_task, "other", "t1", end)
     partition.close()
     partition = open_partition(tmp_path)
     assert partition.unfinished_tasks() == [task]
