@@ -16,6 +16,7 @@ from stream_cluster.service.metrics import Metrics
 from stream_cluster.service.removals import Removals
 from stream_cluster.service.result_store import make_store
 from stream_cluster.service.tasks import Tasks
+from stream_cluster.service.upkeep import UpkeepSettings
 from stream_cluster.state import tasks as stored_tasks
 from tests.support.kafka import eventually
 from tests.support.partitions import message, open_partition, records, vectors
@@ -55,7 +56,7 @@ class Life:
     async def __aenter__(self) -> Life:
         self.store.check()
         self.partition = open_partition(self.folder)
-        context = IngestContext(self.settings.ingest, self.threads, None, self.metrics)
+        context = IngestContext(self.settings.ingest, self.threads, None, self.metrics, UpkeepSettings())
         self.runner = PartitionRunner(self.partition, context, self.failures.append)
 
         async def read_ended() -> dict[tuple[str, str], TaskStatus]:
