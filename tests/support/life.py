@@ -56,8 +56,7 @@ class Life:
     async def __aenter__(self) -> Life:
         self.store.check()
         self.partition = open_partition(self.folder)
-        upkeep = UpkeepSettings()
-        context = IngestContext(self.settings.ingest, self.threads, None, self.metrics, upkeep)
+        context = IngestContext(self.settings.ingest, self.threads, None, self.metrics, UpkeepSettings())
         self.runner = PartitionRunner(self.partition, context, self.failures.append)
 
         async def read_ended() -> dict[tuple[str, str], TaskStatus]:
