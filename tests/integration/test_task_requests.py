@@ -235,6 +235,23 @@ async def test_a_task_that_runs_too_long_exceeds_its_deadline(
     assert not list(stage.folder.rglob("*late-running*"))
 
 
+async def test_a_task_that_meets_a_fault_of_the_service_fails_alone(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def faulty(*_: Any, **__: Any) -> Any:
+            raise RuntimeError("the disk is on fire")
+
+        patch.setattr(tasks, "run_snapshot", faulty)
+        await stage.client.submit(clustering("fault"))
+        status = await stage.client.ended("fault")
+    assert (status["status"], status["archive"]) == ("failed", None)
+    assert status["error"] == {"code": "internal_error", "message": "RuntimeError: the disk is on fire"}
+    await stage.client.submit(clustering("after fault"))
+    await stage.client.archive("after fault")
+
+
 async def test_a_task_that_ends_while_its_view_is_opened_leaves_none_open(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,23 @@ def test_every_encoding_gives_the_same_vector_in_every_form(form, encoding, data
     np.testing.assert_array_equal(decoded, vector)
 
 
+RAW_FORMS = [
+    *(("face", version, 512) for version in (54, 56, 57, 58, 59, 60)),
+    *(("body", version, 512) for version in (105, 106, 107, 108, 109, 110)),
+    *(("body", version, 2048) for version in (102, 103, 104)),
+]
+
+
+@pytest.mark.parametrize(("kind", "version", "dim"), RAW_FORMS)
+def test_the_raw_form_of_every_published_version_is_read(kind, version, dim):
+    values = np.arange(dim, dtype=np.uint32).astype(np.uint8)
+    data = b"dp\0\0" + version.to_bytes(4, "little") + values.tobytes()
+    message = accepted(event(descriptors=[face(type=kind, version=version, encoding="sdk", data=data)]))
+    (descriptor,) = message.descriptors
+    assert (descriptor.type, descriptor.version) == (kind, version)
+    assert descriptor.vector.tolist() == np.maximum(values.astype(int) - 128, -127).tolist()
+
+
 def test_the_uint8_offset_comes_from_the_rules():
     rules = DecodeRules(None, 1 << 20, uint8_offset=100)
     message = accepted(event(descriptors=[face(encoding="uint8", data=bytes([0, 101, 255]))]), rules=rules)
@@ -178,6 +195,24 @@ def test_every_field_of_a_face_arrives():
     assert (message.object_type, message.object_id) == ("face", "f1")
     expected = Metadata(**FULL_METADATA, list_ids=("l1", "l2"), avatar="a.jpg", event_id="e9")
     assert message.metadata == expected
+
+
+NUMBERED = {
+    "gender": (0, 1),
+    "emotion": (1, 2, 3, 4, 5, 6, 7),
+    "ethnic_group": (1, 2, 3, 4),
+    "mask": (1, 2, 3),
+    "liveness": (0, 1, 2),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERED)
+def test_every_number_that_stands_for_a_name_is_accepted_and_no_other(name):
+    values = NUMBERED[name]
+    for value in values:
+        assert getattr(accepted(event(**{name: value})).metadata, name) == value
+    for value in (min(values) - 1, max(values) + 1):
+        assert decode(event(**{name: value})).reason is Reason.BAD_FIELD
 
 
 def test_null_means_absent():

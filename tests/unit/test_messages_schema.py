@@ -68,6 +68,18 @@ def test_limits_of_fields_are_in_the_schema():
     assert json_schemas()["task"]["$defs"]["Filters"]["additionalProperties"] is False
 
 
+def test_the_schema_says_which_name_each_number_stands_for():
+    properties = json_schemas()["object"]["$defs"]["Object"]["properties"]
+    names = {
+        "gender": "0 female, 1 male.",
+        "emotion": "1 anger, 2 disgust, 3 fear, 4 happiness, 5 neutral, 6 sadness, 7 surprise.",
+        "ethnic_group": "1 african_american, 2 indian, 3 asian, 4 caucasian.",
+        "mask": "1 missing, 2 medical_mask, 3 occluded.",
+        "liveness": "0 spoof, 1 real, 2 unknown.",
+    }
+    assert {name: properties[name]["description"] for name in names} == names
+
+
 def test_the_asyncapi_document_has_the_shape_of_version_3():
     document = asyncapi(KAFKA)
     assert set(document) == {"asyncapi", "info", "defaultContentType", "channels", "operations", "components"}

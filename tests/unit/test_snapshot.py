@@ -24,6 +24,7 @@ from tests.support.partitions import (
     manifest_of,
     message,
     partition_of,
+    records,
     rows_of,
     snapshot,
     vectors,
@@ -63,6 +64,21 @@ def test_objects_of_one_age_are_ordered_by_id_and_those_of_unknown_age_come_last
     partition.close()
 
 
+def test_a_cluster_keeps_its_id_while_newer_objects_join_it_and_numbers_change(tmp_path):
+    partition = partition_of(tmp_path, [message(0, AXES[0]), message(1, AXES[1]), message(2, AXES[1])])
+
+    def ids_by_number(name):
+        archive, _ = snapshot(partition, tmp_path / name, threshold=0.6)
+        with zipfile.ZipFile(archive) as zipped:
+            return [json.loads(line)["id"] for line in zipped.read("clusters.jsonl").splitlines()]
+
+    assert ids_by_number("a.zip") == ["acme-00001", "acme-00000"]
+    newer = [message(number, AXES[0]) for number in (3, 4)]
+    partition.apply(records(newer, first_offset=partition.next_offset))
+    assert ids_by_number("b.zip") == ["acme-00000", "acme-00001"]
+    partition.close()
+
+
 def test_the_archive_has_its_three_files_and_counts_that_reconcile(tmp_path):
     messages = [message(number, vector) for number, vector in enumerate(vectors(30))]
     partition = partition_of(tmp_path, [*messages, messages[0]])
@@ -90,6 +106,24 @@ def test_the_same_snapshot_and_request_give_the_same_bytes(tmp_path):
     first, _ = snapshot(partition, tmp_path / "a.zip", threshold=0.6)
     second, _ = snapshot(partition, tmp_path / "b.zip", threshold=0.6)
     assert first.read_bytes() == second.read_bytes()
+    partition.close()
+
+
+def test_the_description_of_a_task_stands_in_the_manifest(tmp_path):
+    partition = partition_of(tmp_path, [message(0, AXES[0])])
+    task = TaskRequest(
+        task_id="t", account_id="acme", content=Content(objects_type="events"), description="gate 4, April"
+    )
+    with partition.view() as view:
+        run_snapshot(
+            view,
+            resolve_request(task, Settings(), NOW_US),
+            tmp_path / "a.zip",
+            interrupt=Interrupt(),
+            progress=no_progress,
+            as_of=None,
+        )
+    assert manifest_of(tmp_path / "a.zip")["description"] == "gate 4, April"
     partition.close()
 
 

@@ -133,15 +133,47 @@ def full_event(number=0, **fields):
     )
 
 
+def assert_selects(partition, name, matching, other, object_type):
+    """The filter selects the only object there is with one value, and not with the other."""
+    for value, expected in ((matching, {"acme-00000"}), (other, set())):
+        parsed = parse_filters(json.dumps({name: value}).encode(), object_type)
+        assert isinstance(parsed, Filters), parsed
+        found, selection = chosen(partition, parsed, object_type=object_type)
+        assert found == expected
+        assert selection.removed_by_filter == {name: 1 - len(expected)}
+
+
 @pytest.mark.parametrize("name", sorted(filters_of("event")))
 def test_each_filter_of_events_selects_what_it_names_and_nothing_else(tmp_path, name):
     partition = partition_of(tmp_path, [full_event()])
-    for value, expected in ((MATCHING[name], {"acme-00000"}), (OTHER[name], set())):
-        parsed = parse_filters(json.dumps({name: value}).encode(), "event")
-        assert isinstance(parsed, Filters), parsed
-        found, selection = chosen(partition, parsed)
-        assert found == expected
-        assert selection.removed_by_filter == {name: 1 - len(expected)}
+    assert_selects(partition, name, MATCHING[name], OTHER[name], "event")
+    partition.close()
+
+
+FACE_MATCHING = {
+    "face_ids": ["acme-00000"], "face_id__gte": "acme-00000", "face_id__lt": "acme-00000x",
+    "list_id": ["l2", "l3"], "create_time__gte": "now-1h", "create_time__lt": "now-59m",
+    "external_ids": ["x1", "x2"], "user_data": "u1", "attribute_ids": ["at1"], "quality__gte": 0.93,
+}  # fmt: skip
+FACE_OTHER = {
+    "face_ids": ["acme-00001"], "face_id__gte": "acme-00000x", "face_id__lt": "acme-00000",
+    "list_id": "l", "create_time__gte": "now-59m", "create_time__lt": "now-1h",
+    "external_ids": ["x"], "user_data": ["u", "1"], "attribute_ids": ["at"], "quality__gte": 0.94,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(filters_of("face")))
+def test_each_filter_of_faces_selects_what_it_names_and_nothing_else(tmp_path, name):
+    known = Metadata(
+        create_time_us=NOW_US - 3600_000_000, external_id="x1", user_data="u1", list_ids=("l1", "l2")
+    )
+    face = msgspec.structs.replace(
+        message(0, AXES[0], object_type="face"),
+        metadata=known,
+        descriptors=(Descriptor("face", 1, AXES[0], "at1", None, 0.93),),
+    )
+    partition = partition_of(tmp_path, [face])
+    assert_selects(partition, name, FACE_MATCHING[name], FACE_OTHER[name], "face")
     partition.close()
 
 

@@ -46,6 +46,20 @@ def test_an_event_with_a_face_and_a_body_is_in_both_spaces(tmp_path):
     partition.close()
 
 
+def test_objects_without_the_descriptor_in_question_are_skipped(tmp_path):
+    face_only = message(3, AXES[0], version=62)
+    body_only = message(4, AXES[4], kind="body", version=110)
+    partition = partition_of(tmp_path, [both(1), both(2), face_only, body_only])
+    for kind, expected in (
+        ("face", {"acme-00001", "acme-00002", "acme-00003"}),
+        ("body", {"acme-00001", "acme-00002", "acme-00004"}),
+    ):
+        archive, result = snapshot(partition, tmp_path / "a.zip", threshold=0.6, descriptor_type=kind)
+        assert set().union(*clusters_of(archive)) == expected
+        assert manifest_of(archive)["counts"]["objects"] == result.objects == 3
+    partition.close()
+
+
 def test_the_attribute_of_the_descriptor_in_question_is_selected_and_reported(tmp_path):
     partition = partition_of(tmp_path, [both(1), both(2, attributes=("x", None))])
     report = Report(columns=["attribute_id"])

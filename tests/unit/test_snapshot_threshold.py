@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from stream_cluster.config import ScaleSettings, Settings, SimilaritySettings
@@ -14,6 +15,7 @@ from tests.support.partitions import (
     manifest_of,
     message,
     open_partition,
+    partition_of,
     records,
     snapshot,
     vectors,
@@ -144,3 +146,15 @@ def test_a_filtered_task_is_matched_again_at_the_cosine_of_its_threshold(partiti
     plain, scaled = (clusters_of(archive) for archive, _ in results)
     assert plain == scaled
     assert 1 < len(plain) < 40
+
+
+def test_a_link_is_strictly_more_similar_than_the_threshold(tmp_path):
+    # Their cosine is 1/2 to the last bit.
+    vectors_at_60_degrees = np.array([[1, 1, 1, 1], [1, 1, 1, -1]], np.int8)
+    partition = partition_of(tmp_path, [message(n, each) for n, each in enumerate(vectors_at_60_degrees)])
+    just_below = float(np.nextafter(np.float32(0.5), np.float32(0)))
+    for filters in (Filters(), Filters(create_time__gte="now-10y")):
+        apart, _ = snapshot(partition, tmp_path / "a.zip", threshold=0.5, filters=filters)
+        together, _ = snapshot(partition, tmp_path / "b.zip", threshold=just_below, filters=filters)
+        assert (len(clusters_of(apart)), len(clusters_of(together))) == (2, 1)
+    partition.close()
