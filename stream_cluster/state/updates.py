@@ -7,7 +7,6 @@ its preparation, stored in its transaction, and only then memory follows, as wit
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +55,6 @@ class BatchUpdates:
     """The updates of one batch."""
 
     rows: list[OutboxRow]
-    kinds: Counter[str]
     plans: list[tuple[SpaceBatch, Watch, Plan]]
 
 
@@ -126,7 +124,7 @@ class Updates:
             writer.turn_to(batch.space.key, self._threshold(batch.space))
             writer.change(plan)
             writer.arrivals(plan)
-        return BatchUpdates(writer.rows, writer.kinds, plans)
+        return BatchUpdates(writer.rows, plans)
 
     def store(self, updates: BatchUpdates) -> None:
         """Put the updates into the outbox, in the transaction of the batch."""
@@ -147,28 +145,28 @@ class Updates:
 
     # -- whole spaces ----------------------------------------------------------------------------------
 
-    def restate(self, max_objects: int) -> Counter[str]:
+    def restate(self, max_objects: int) -> int:
         """Tell the clusters of some spaces as a whole, at most one more than has `max_objects`.
 
-        In a transaction for each space, between batches. Returns the updates by kind.
+        In a transaction for each space, between batches. Returns the number of updates.
         """
-        kinds: Counter[str] = Counter()
+        before = self.outbox.last_seq
         for _ in range(_SPACES_PER_SLICE):
             if not self._untold or max_objects <= 0:
                 break
             space = self._untold[-1]
             with explain_errors(self._path):
-                kinds += self._restate(space)
+                self._restate(space)
             self._untold.pop()
             max_objects -= space.next_row - space.deleted
-        return kinds
+        return self.outbox.last_seq - before
 
     def trim_outbox(self) -> None:
         """Delete acknowledged updates in a transaction of their own, between batches."""
         with explain_errors(self._path), transaction(self._db):
             self.outbox.trim()
 
-    def _restate(self, space: Space) -> Counter[str]:
+    def _restate(self, space: Space) -> None:
         threshold = self._threshold(space)
         sets = self._sets[space.space_id] = load_sets(self._db, space, threshold.cosine)
         writer = _Writer(self.outbox)
@@ -184,7 +182,6 @@ class Updates:
             self._note_told(space, threshold.cosine)
         self.outbox.inserted(stored)
         self._told[space.space_id] = threshold.cosine
-        return writer.kinds
 
     def _forget_other_thresholds(self) -> None:
         """At once: batches that come before the restatement are not told at the old threshold either."""
@@ -227,7 +224,6 @@ class _Writer:
 
     def __init__(self, outbox: Outbox) -> None:
         self.rows: list[OutboxRow] = []
-        self.kinds: Counter[str] = Counter()
         self._seq = outbox.last_seq
         self._epoch = outbox.epoch
         self._scale: Scale
@@ -252,13 +248,13 @@ class _Writer:
         """Tell what was deleted and which clusters fell apart or changed their id."""
         deleted = plan.deleted
         while len(deleted) > MAX_IDS:
-            self._write(ChangeUpdate(**self._next(), deleted=deleted[:MAX_IDS]), "change")
+            self._write(ChangeUpdate(**self._next(), deleted=deleted[:MAX_IDS]))
             deleted = deleted[MAX_IDS:]
         for piece in _pieces(plan.parts, MAX_IDS - len(deleted)):
-            self._write(ChangeUpdate(**self._next(), deleted=deleted, clusters=piece), "change")
+            self._write(ChangeUpdate(**self._next(), deleted=deleted, clusters=piece))
             deleted = []
         if deleted:
-            self._write(ChangeUpdate(**self._next(), deleted=deleted), "change")
+            self._write(ChangeUpdate(**self._next(), deleted=deleted))
 
     def arrivals(self, plan: Plan) -> None:
         """Tell of each new object."""
@@ -275,30 +271,29 @@ class _Writer:
                 strongest=link,
                 merged=arrival.merged[:MAX_IDS],
             )
-            self._write(update, "object")
+            self._write(update)
             rest = [Part(arrival.cluster, [], former) for former in arrival.merged[MAX_IDS:]]
             for piece in _pieces(rest, MAX_IDS):
-                self._write(ChangeUpdate(**self._next(), clusters=piece), "change")
+                self._write(ChangeUpdate(**self._next(), clusters=piece))
 
     def reset(self, parts: Iterable[Part]) -> Iterable[None]:
         """Tell all clusters of a space; yields after each update, which the caller takes from `rows`."""
         is_first = True
         for piece in _pieces(parts, MAX_IDS):
             make = ResetUpdate if is_first else ChangeUpdate
-            self._write(make(**self._next(), clusters=piece), "reset" if is_first else "change")
+            self._write(make(**self._next(), clusters=piece))
             is_first = False
             yield
         if is_first:
-            self._write(ResetUpdate(**self._next()), "reset")
+            self._write(ResetUpdate(**self._next()))
             yield
 
     def _next(self) -> dict[str, Any]:
         self._seq += 1
         return {**self._common, "seq": self._seq}
 
-    def _write(self, update: ClusterUpdate, kind: str) -> None:
+    def _write(self, update: ClusterUpdate) -> None:
         self.rows.append(OutboxRow(self._seq, self._account_id, encode_update(update)))
-        self.kinds[kind] += 1
 
 
 def _pieces(parts: Iterable[Part], room: int) -> Iterable[list[ClusterPart]]:
