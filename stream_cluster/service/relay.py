@@ -66,6 +66,7 @@ class Relay:
     ) -> None:
         """`wake` is called when updates were acknowledged, `fail` with an error that ends the service."""
         assert partition.updates is not None
+        self._partition = partition
         self._updates = partition.updates
         self._outbox = partition.updates.outbox
         self._number = partition.identity.partition
@@ -113,6 +114,9 @@ class Relay:
             _log.info("clusters_restated", partition=self._number, updates=stated, done=is_done)
         elif self.due_in_s() <= 0:
             await self._in_engine(self._updates.trim_outbox)
+        if self._outbox.erased_in_wal:
+            self._outbox.erased_in_wal = False
+            self._partition.erased_in_wal = True
         if len(self._outbox):
             self._more.set()
 

@@ -135,7 +135,7 @@ def _regroup(plan: Plan, batch: SpaceBatch, ages: Ages, touched: Rows, retimed: 
     former = of_row[members]
     part = former
     if batch.removal is not None:
-        links = batch.removal.left
+        links = batch.removal.remaining
         labels = connected_components(first_new + len(batch.rows), [(links.a, links.b)])
         part = labels[members].astype(np.uint32)
     plan.joins.append((gone, gone))

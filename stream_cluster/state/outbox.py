@@ -41,6 +41,10 @@ class Outbox:
         self.acknowledged_seq: int = self._first_seq() - 1
         """Updates up to this number have been acknowledged. Whoever tells them on raises it."""
         self._trimmed_seq = self.acknowledged_seq
+        self._deletion_seq = self.last_seq
+        """Of the last update that may name deleted objects."""
+        self.erased_in_wal = False
+        """Whether updates that named deleted objects were trimmed; whoever empties the log resets it."""
         meta = read_meta(connection)
         self.epoch = int(meta.get("updates_epoch", 0))
         self._is_on = "updates_on" in meta
@@ -77,9 +81,11 @@ class Outbox:
             )
         self.acknowledged_seq = self._trimmed_seq = self.last_seq
 
-    def insert(self, rows: Sequence[OutboxRow]) -> None:
+    def insert(self, rows: Sequence[OutboxRow], *, name_deleted: bool = False) -> None:
         """Store updates that are numbered on from `last_seq`. `inserted` follows after the commit."""
         self._db.executemany("INSERT INTO outbox (seq, account_id, payload) VALUES (?, ?, ?)", rows)
+        if name_deleted:
+            self._deletion_seq = rows[-1].seq
 
     def inserted(self, rows: Sequence[OutboxRow]) -> None:
         """What was inserted has been committed."""
@@ -96,6 +102,7 @@ class Outbox:
         seq = self.acknowledged_seq
         if self._trimmed_seq < seq:
             self._db.execute("DELETE FROM outbox WHERE seq <= ?", (seq,))
+            self.erased_in_wal |= self._trimmed_seq < self._deletion_seq
             self._trimmed_seq = seq
 
     def _continues(self, end: Told | None) -> bool:

@@ -48,12 +48,11 @@ from stream_cluster.state.database import (
     vacuum,
 )
 from stream_cluster.state.order import order_messages
-from stream_cluster.state.outbox import Outbox
 from stream_cluster.state.removal import plan_removal
 from stream_cluster.state.retention import Sweeper
 from stream_cluster.state.space import FloorOf, Space, SpaceBatch, encode_batch, load_spaces, match_batch
 from stream_cluster.state.store import store_batch
-from stream_cluster.state.updates import UpdateOptions, Updates
+from stream_cluster.state.updates import UpdateOptions, Updates, open_updates
 from stream_cluster.state.view import PartitionView
 
 _T = TypeVar("_T")
@@ -124,8 +123,8 @@ class Partition:
         """Rows removed from a space since its compaction began."""
         self.erased_in_wal: bool
         """Whether the write-ahead log may still hold bytes of deleted objects, see `empty_wal`."""
-        self.updates: Updates | None = None
-        """Cluster updates, where they are told. Its methods are to be called as those of the partition."""
+        self.updates: Updates | None
+        """Cluster updates, where they are told; to be called as the partition itself."""
         self.next_offset: int
         """First offset to read after a restart; one past the last applied. 0 when nothing was applied."""
         self._db = open_writer(path, identity.meta(), synchronous=synchronous, page_cache_mb=page_cache_mb)
@@ -142,10 +141,7 @@ class Partition:
                     space.floor_cosine = max(space.floor_cosine, self._floor_of(space.key))
                     if space.next_row >= _EAGER_ROWS and space.floor_cosine < 1:
                         self._loaded(space)
-                if updates is not None:
-                    self.updates = Updates(self._db, path, self._spaces, updates)
-                else:
-                    Outbox(self._db).switch_off()
+                self.updates = open_updates(self._db, path, self._spaces, updates)
         except BaseException:
             self._db.close()
             raise
@@ -231,8 +227,8 @@ class Partition:
                 exchange(self._db, compaction, self._removed_since(compaction, batch))
             for space_batch in batch.spaces.values():
                 store_batch(self._db, space_batch)
-            if self.updates is not None and batch.updates is not None:
-                self.updates.store(batch.updates)
+            if batch.updates is not None:
+                batch.updates.store()
             self._store_counters(batch)
             own = self.identity.topic, self.identity.partition
             offsets = {own: batch.next_offset, **(other_offsets or {})}
@@ -244,8 +240,8 @@ class Partition:
         recall: dict[str, RecallSample] = {}
         for space_batch in batch.spaces.values():
             self._remember(space_batch, recall)
-        if self.updates is not None and batch.updates is not None:
-            self.updates.remember(batch.updates)
+        if batch.updates is not None:
+            batch.updates.remember()
         for compaction in compactions:
             del self._compactions[compaction.space_id]
             self._removed_meanwhile.pop(compaction.space_id, None)

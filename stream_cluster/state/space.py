@@ -86,7 +86,7 @@ class Removal:
     """(sequence number, links that stay) of the link chunks that held links of these rows."""
     repaired: Links
     """Links that the forest lacked, because it had a better path through a removed object."""
-    left: Links
+    remaining: Links
     """Links above the threshold of cluster updates whose components are those of what is left. Empty where
     there are no updates."""
 

@@ -51,14 +51,6 @@ class UpdateOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchUpdates:
-    """The updates of one batch."""
-
-    rows: list[OutboxRow]
-    plans: list[tuple[SpaceBatch, Watch, Plan]]
-
-
-@dataclass(frozen=True, slots=True)
 class _Threshold:
     """The threshold in force in a space."""
 
@@ -124,24 +116,18 @@ class Updates:
             writer.turn_to(batch.space.key, self._threshold(batch.space))
             writer.change(plan)
             writer.arrivals(plan)
-        return BatchUpdates(writer.rows, plans)
+        return BatchUpdates(self, writer.rows, plans)
 
-    def store(self, updates: BatchUpdates) -> None:
-        """Put the updates into the outbox, in the transaction of the batch."""
-        self.outbox.trim()
-        self.outbox.insert(updates.rows)
-        for batch, watch, _ in updates.plans:
-            if batch.is_new:
-                self._note_told(batch.space, watch.threshold_cosine)
+    def note_told(self, space: Space, threshold_cosine: float) -> None:
+        """Store that updates at this threshold are told of a space."""
+        self._db.execute(
+            "UPDATE spaces SET updates_cosine = ? WHERE space_id = ?", (threshold_cosine, space.space_id)
+        )
 
-    def remember(self, updates: BatchUpdates) -> None:
+    def remember(self, space: Space, sets: DisjointSets, threshold_cosine: float) -> None:
         """Change memory, after the commit."""
-        self.outbox.inserted(updates.rows)
-        for batch, watch, plan in updates.plans:
-            space_id = batch.space.space_id
-            self._sets[space_id] = watch.sets
-            self._told[space_id] = watch.threshold_cosine
-            plan.apply()
+        self._sets[space.space_id] = sets
+        self._told[space.space_id] = threshold_cosine
 
     # -- whole spaces ----------------------------------------------------------------------------------
 
@@ -168,7 +154,7 @@ class Updates:
 
     def _restate(self, space: Space) -> None:
         threshold = self._threshold(space)
-        sets = self._sets[space.space_id] = load_sets(self._db, space, threshold.cosine)
+        sets = load_sets(self._db, space, threshold.cosine)
         writer = _Writer(self.outbox)
         writer.turn_to(space.key, threshold)
         with transaction(self._db):
@@ -179,9 +165,9 @@ class Updates:
                 self.outbox.insert(writer.rows)
                 stored = writer.rows or stored
                 writer.rows = []
-            self._note_told(space, threshold.cosine)
+            self.note_told(space, threshold.cosine)
         self.outbox.inserted(stored)
-        self._told[space.space_id] = threshold.cosine
+        self.remember(space, sets, threshold.cosine)
 
     def _forget_other_thresholds(self) -> None:
         """At once: batches that come before the restatement are not told at the old threshold either."""
@@ -191,11 +177,6 @@ class Updates:
                 self._db.executemany(
                     "UPDATE spaces SET updates_cosine = NULL WHERE space_id = ?", [(one,) for one in old]
                 )
-
-    def _note_told(self, space: Space, threshold_cosine: float) -> None:
-        self._db.execute(
-            "UPDATE spaces SET updates_cosine = ? WHERE space_id = ?", (threshold_cosine, space.space_id)
-        )
 
     # -- spaces ----------------------------------------------------------------------------------------
 
@@ -217,6 +198,40 @@ class Updates:
         if space.floor_cosine > cosine:
             cosine, value = space.floor_cosine, float(scale.to_scale(space.floor_cosine))
         return _Threshold(cosine, value, scale)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchUpdates:
+    """The updates of one prepared batch."""
+
+    updates: Updates
+    rows: list[OutboxRow]
+    plans: list[tuple[SpaceBatch, Watch, Plan]]
+
+    def store(self) -> None:
+        """Put them into the outbox, in the transaction of the batch."""
+        self.updates.outbox.trim()
+        self.updates.outbox.insert(self.rows, name_deleted=any(plan.deleted for *_, plan in self.plans))
+        for batch, watch, _ in self.plans:
+            if batch.is_new:
+                self.updates.note_told(batch.space, watch.threshold_cosine)
+
+    def remember(self) -> None:
+        """Change memory, after the commit."""
+        self.updates.outbox.inserted(self.rows)
+        for batch, watch, plan in self.plans:
+            self.updates.remember(batch.space, watch.sets, watch.threshold_cosine)
+            plan.apply()
+
+
+def open_updates(
+    connection: sqlite3.Connection, path: Path, spaces: Spaces, options: UpdateOptions | None
+) -> Updates | None:
+    """The updates of a partition that is being opened; without options, what is in the outbox is dropped."""
+    if options is not None:
+        return Updates(connection, path, spaces, options)
+    Outbox(connection).switch_off()
+    return None
 
 
 class _Writer:
