@@ -92,8 +92,11 @@ class Relay:
         is_full = len(self._outbox) >= self._settings.outbox_max_messages
         if is_full != self._is_told_full:
             self._is_told_full = is_full
-            event = "outbox_full" if is_full else "outbox_has_room"
-            _log.warning(event, partition=self._number, messages=len(self._outbox))
+            messages = len(self._outbox)
+            if is_full:
+                _log.warning("outbox_full", partition=self._number, messages=messages)
+            else:
+                _log.info("outbox_has_room", partition=self._number, messages=messages)
         return is_full
 
     # -- between batches -------------------------------------------------------------------------------

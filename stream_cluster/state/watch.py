@@ -39,9 +39,10 @@ class Watch:
         self._first_row = np.uint32(first_row)
         self.threshold_cosine = threshold_cosine
         self.sets = sets
-        self._is_removed = None
-        if removed:
-            self._is_removed = marks(np.fromiter(removed, np.int64, len(removed)), first_row + count)
+        rows = np.fromiter(removed, np.int64, len(removed))
+        self._is_removed = marks(rows, first_row + count) if removed else None
+        self._is_torn = marks(sets.find(rows[rows < first_row]), first_row) if removed else None
+        """By root: whether the cluster may fall apart."""
         self._best = np.full(count, _NONE, np.uint64)
         """Bits of the similarity, descending, then the row: the least is the strongest, then by row."""
         self._similarity = np.zeros(count, np.float32)
@@ -60,17 +61,25 @@ class Watch:
         np.minimum.at(self._best, new, strength)
         is_best = self._best[new] == strength
         self._similarity[new[is_best]] = links.similarity[is_best]
-        a = links.a
-        # Links to one cluster say the same, so one is enough. Not where clusters may fall apart.
-        is_resident = a < self._first_row
-        if self._is_removed is None and bool(is_resident.any()):
-            a = a.copy()
-            a[is_resident] = self.sets.find(a[is_resident])
-        pairs = np.unique(links.b.astype(np.uint64) << np.uint64(32) | a)
+        pairs = np.unique(links.b.astype(np.uint64) << np.uint64(32) | self._roots(links.a))
         b = (pairs >> np.uint64(32)).astype(np.uint32)
         # What comes earlier counts as more similar. float32 holds these numbers exactly: batches are small.
         earliness = -(b - self._first_row).astype(np.float32)
         self._arrivals.add(Links((pairs & _LOW_32_BITS).astype(np.uint32), b, earliness))
+
+    def _roots(self, rows: Rows) -> Rows:
+        """Resident rows replaced by the root of their cluster: several links to one cluster say the same.
+
+        But for clusters that may fall apart.
+        """
+        named = rows.copy()
+        resident = np.flatnonzero(rows < self._first_row)
+        roots = self.sets.find(rows[resident])
+        if self._is_torn is not None:
+            is_whole = ~self._is_torn[roots]
+            resident, roots = resident[is_whole], roots[is_whole]
+        named[resident] = roots
+        return named
 
     def strongest(self) -> tuple[npt.NDArray[np.bool_], Rows, npt.NDArray[np.float32]]:
         """Of each new row: whether it has a link, the row of the strongest one, and its similarity."""
