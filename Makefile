@@ -11,7 +11,7 @@ ARGS ?=
 .DELETE_ON_ERROR:
 .PHONY: help setup demo check check-native check-aarch64 test test-all bench bench-ingest bench-snapshot bench-faces \
 	bench-kernel bench-peers bench-seed-table bench-stream bench-crossover bench-images bench-selection bench-deletes \
-	docs lock clean
+	bench-updates docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -101,6 +101,9 @@ bench-crossover: setup ## Benchmark: exact matching against HNSW by the number o
 
 bench-deletes: setup ## Benchmark: deletions a second beside resident objects, and the worst component
 	$(BIN)/python -m benchmarks.deletes --write benchmarks/results/deletes.json $(ARGS)
+
+bench-updates: setup ## Benchmark: what cluster updates cost ingest
+	$(BIN)/python -m benchmarks.updates --write benchmarks/results/updates.json $(ARGS)
 
 docs: setup ## Write the tables in the documentation that are made from the code and the benchmark results
 	$(BIN)/python -m docs.build

@@ -36,7 +36,7 @@ def schema(
         bool, typer.Option("--asyncapi", help="The AsyncAPI 3 document, with the topics of the settings.")
     ] = False,
     json_schema: Annotated[
-        bool, typer.Option("--json-schema", help="JSON Schema of object, task and task_status (the default).")
+        bool, typer.Option("--json-schema", help="JSON Schema of each message (the default).")
     ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file.", metavar="FILE")

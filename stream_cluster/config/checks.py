@@ -17,7 +17,7 @@ def check(settings: Settings, sources: Mapping[str, str]) -> None:
     problems = [
         f"{_where(keys, sources)}: {problem}"
         for part in (
-            *(_topics, _servers, _sasl, _tls, _timing, _similarity, _engine),
+            *(_topics, _servers, _sasl, _tls, _timing, _similarity, _updates, _engine),
             *(_images, _results, _callbacks),
         )
         for keys, problem in part(settings)
@@ -36,12 +36,12 @@ def _where(keys: tuple[str, ...], sources: Mapping[str, str]) -> str:
 
 def _topics(settings: Settings) -> Iterator[Problem]:
     seen: dict[str, str] = {}
-    for name in ("events_topic", "tasks_topic", "results_topic", "dead_letter_topic"):
+    for name in ("events_topic", "tasks_topic", "results_topic", "dead_letter_topic", "updates_topic"):
         key, topic = f"kafka.{name}", getattr(settings.kafka, name)
         if topic in {".", ".."}:
             yield (key,), f"found {topic!r}, expected a legal topic name"
         if topic in seen:
-            yield (seen[topic], key), f"found {topic!r} twice, expected four different topics"
+            yield (seen[topic], key), f"found {topic!r} twice, expected different topics"
         seen.setdefault(topic, key)
 
 
@@ -118,6 +118,24 @@ def _similarity(settings: Settings) -> Iterator[Problem]:
         for version, of_version in of_type.versions.items():
             for field, problem in scale_problems(of_version):
                 yield (f"similarity.{name}.versions",), f"version {version}: {field}: {problem}"
+
+
+def _updates(settings: Settings) -> Iterator[Problem]:
+    """Links at or below the floor are not kept, so clusters below it cannot be followed."""
+    if not settings.updates.enabled:
+        return
+    expected = "expected at least the floor, because of updates.enabled"
+    for name, of_type in (("face", settings.similarity.face), ("body", settings.similarity.body)):
+        keys = (f"similarity.{name}.default_threshold", f"similarity.{name}.floor", "updates.enabled")
+        if of_type.default_threshold < of_type.floor:
+            yield keys, f"found {of_type.default_threshold:g} below {of_type.floor:g}, {expected}"
+        for version, one in of_type.versions.items():
+            if one.default_threshold < one.floor:
+                found = f"found default_threshold {one.default_threshold:g} below floor {one.floor:g}"
+                yield (
+                    (f"similarity.{name}.versions", "updates.enabled"),
+                    (f"version {version}: {found}, {expected}"),
+                )
 
 
 def _engine(settings: Settings) -> Iterator[Problem]:

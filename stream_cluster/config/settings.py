@@ -41,6 +41,10 @@ class KafkaSettings(_Section, frozen=True, kw_only=True):
     dead_letter_topic: Annotated[TopicName, Meta(description="Topic of rejected records.")] = (
         "events-dead-letter"
     )
+    updates_topic: Annotated[
+        TopicName,
+        Meta(description="Topic of cluster updates, with as many partitions as the events topic."),
+    ] = "cluster-updates"
     create_topics: Annotated[bool, Meta(description="Create absent topics at start.")] = False
     partitions: Annotated[
         int, Meta(ge=1, le=100_000, description="Partitions of a topic created at start.")
@@ -232,6 +236,20 @@ class RetentionSettings(_Section, frozen=True, kw_only=True):
         }
 
 
+class UpdateSettings(_Section, frozen=True, kw_only=True):
+    """Cluster updates: what each new object does to the clusters at the default threshold."""
+
+    enabled: Annotated[bool, Meta(description="Produce cluster updates to kafka.updates_topic.")] = False
+    outbox_max_messages: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000_000,
+            description="Updates of a partition that wait for the brokers, at which its ingest waits too.",
+        ),
+    ] = 100_000
+
+
 class TaskSettings(_Section, frozen=True, kw_only=True):
     """How tasks run."""
 
@@ -405,6 +423,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     matching: MatchingSettings = MatchingSettings()
     state: StateSettings = StateSettings()
     retention: RetentionSettings = RetentionSettings()
+    updates: UpdateSettings = UpdateSettings()
     tasks: TaskSettings = TaskSettings()
     results: ResultSettings = ResultSettings()
     images: ImageSettings = ImageSettings()

@@ -39,7 +39,7 @@ def maximum_spanning_forest(links: Links) -> Links:
     b = (pairs & _LOW_32_BITS).astype(np.uint32)
     # Best first. Pairs are sorted, so the position breaks ties by (a, b), and one sort of 64-bit keys
     # gives the whole order (several times faster than argsort or lexsort over three columns).
-    order = _descending_bits(similarity).astype(np.uint64) << np.uint64(32)
+    order = descending_bits(similarity).astype(np.uint64) << np.uint64(32)
     order |= np.arange(len(pairs), dtype=np.uint64)
     order.sort()
     order &= _LOW_32_BITS
@@ -140,7 +140,7 @@ def _unique_pairs(links: Links) -> tuple[UInt64s, npt.NDArray[np.float32]]:
     return keys, similarity
 
 
-def _descending_bits(similarity: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
+def descending_bits(similarity: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
     """Unsigned integers that sort ascending as the floats sort descending (not for NaN).
 
     IEEE 754 floats order like their bits, but for the sign: negative ones run backwards.

@@ -1,4 +1,4 @@
-"""Messages of the public contract: objects, tasks and statuses, in JSON and MessagePack.
+"""Messages of the public contract: objects, tasks, statuses and cluster updates, in JSON and MessagePack.
 
 Bytes in, values out: a record that cannot be used becomes a `Rejection` or a `BadTask`. No I/O.
 """
@@ -33,6 +33,7 @@ from stream_cluster.messages.tasks import (
     parse_filters,
 )
 from stream_cluster.messages.times import format_time, parse_time, resolve_time
+from stream_cluster.messages.updates import ClusterReplay, ClusterUpdate, decode_update
 from stream_cluster.messages.wireform import read_account_id
 
 __all__ = [
@@ -47,6 +48,8 @@ __all__ = [
     "AsOf",
     "BadTask",
     "CancelRequest",
+    "ClusterReplay",
+    "ClusterUpdate",
     "Content",
     "DecodeRules",
     "DeleteRequest",
@@ -67,6 +70,7 @@ __all__ = [
     "decode_events",
     "decode_status",
     "decode_task",
+    "decode_update",
     "encode_object",
     "encode_status",
     "encode_task",

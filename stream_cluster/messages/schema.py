@@ -11,6 +11,7 @@ from stream_cluster.config.settings import KafkaSettings
 from stream_cluster.messages.record import JSON, MSGPACK, Reason
 from stream_cluster.messages.status import TaskStatus
 from stream_cluster.messages.tasks import AnyTask, TaskRequest
+from stream_cluster.messages.updates import ClusterUpdate
 from stream_cluster.messages.wire import WireObject
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -19,7 +20,7 @@ _COMPONENTS = "#/components/schemas/"
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
-    """JSON Schema (2020-12) of `object`, `task` and `task_status`. Each stands on its own."""
+    """JSON Schema (2020-12) of each message by name. Each stands on its own."""
     tops, definitions = _schemas(_DEFS)
     return {
         name: {"$schema": DIALECT, **top, "$defs": _reachable(top, definitions)} for name, top in tops.items()
@@ -42,12 +43,16 @@ def asyncapi(kafka: KafkaSettings) -> dict[str, Any]:
             "objects": _channel(kafka.events_topic, "Objects with descriptors.", "object"),
             "tasks": _channel(kafka.tasks_topic, "Requests to cluster, cancel or delete.", "task"),
             "statuses": _channel(kafka.results_topic, "What became of each task.", "task_status"),
+            "updates": _channel(
+                kafka.updates_topic, "What objects do to clusters, if enabled.", "cluster_update"
+            ),
             "rejected": _channel(kafka.dead_letter_topic, "Records that cannot be used.", "rejected"),
         },
         "operations": {
             "receiveObjects": _operation("receive", "objects", "object"),
             "receiveTasks": _operation("receive", "tasks", "task"),
             "sendStatuses": _operation("send", "statuses", "task_status"),
+            "sendUpdates": _operation("send", "updates", "cluster_update"),
             "sendRejected": _operation("send", "rejected", "rejected"),
         },
         "components": {
@@ -55,6 +60,11 @@ def asyncapi(kafka: KafkaSettings) -> dict[str, Any]:
                 "object": _message("An object: upsert, update or delete.", tops["object"], _content_type()),
                 "task": _message("A task request.", tops["task"], _content_type()),
                 "task_status": _message("The status of a task.", tops["task_status"], _content_type()),
+                "cluster_update": _message(
+                    "A cluster update; no two have the same epoch and seq in one partition.",
+                    tops["cluster_update"],
+                    _content_type(),
+                ),
                 "rejected": _message("A rejected record, byte for byte.", {}, _rejection_headers()),
             },
             "schemas": components,
@@ -64,12 +74,12 @@ def asyncapi(kafka: KafkaSettings) -> dict[str, Any]:
 
 def _schemas(prefix: str) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Top-level schemas by message, and the definitions they refer to under `prefix`."""
-    (wire_object, task, status), definitions = msgspec.json.schema_components(
-        (WireObject, AnyTask, TaskStatus), ref_template=prefix + "{name}"
+    (wire_object, task, status, update), definitions = msgspec.json.schema_components(
+        (WireObject, AnyTask, TaskStatus, ClusterUpdate), ref_template=prefix + "{name}"
     )
     # Decoding takes a task without a type as a clustering; msgspec's schema cannot say so.
     definitions[TaskRequest.__name__]["required"].remove("type")
-    tops = {"object": wire_object, "task": task, "task_status": status}
+    tops = {"object": wire_object, "task": task, "task_status": status, "cluster_update": update}
     return _renamed(tops, prefix), {
         _public(name): _renamed(schema, prefix) for name, schema in definitions.items()
     }

@@ -32,6 +32,7 @@ from stream_cluster.service.kafka import (
 )
 from stream_cluster.service.logs import configure_logs, get_logger
 from stream_cluster.service.metrics import Metrics
+from stream_cluster.service.relay import BATCH_BYTES, RelaySettings
 from stream_cluster.service.removals import Removals
 from stream_cluster.service.result_store import make_store
 from stream_cluster.service.statuses import Statuses
@@ -140,6 +141,8 @@ class Service:
         partitions = await partition_count(producer, kafka.events_topic, kafka.connect_timeout_s)
         task_partitions = await partition_count(producer, kafka.tasks_topic, kafka.connect_timeout_s)
 
+        relay = await self._relay_settings(noted, task_consumer, producer, partitions)
+
         def partition_of(account_id: str) -> int:
             return partition_for(account_id, partitions, kafka.partitioner)
 
@@ -160,6 +163,7 @@ class Service:
                 settings.retention.interval_s if settings.retention.ages_us else None,
                 settings.state.vacuum_interval_s or None,
             ),
+            relay,
             self._on_commit,
         )
         statuses = Statuses(producer, kafka.results_topic)
@@ -203,6 +207,31 @@ class Service:
             raise
         self._assignment = assignment
         await self._serve(assignment, reader, tasks, removals)
+
+    async def _relay_settings(
+        self,
+        noted: Callable[[AIOKafkaProducer], AIOKafkaProducer],
+        consumer: AIOKafkaConsumer,
+        producer: AIOKafkaProducer,
+        partitions: int,
+    ) -> RelaySettings | None:
+        """A producer for cluster updates, if they are wanted, and their topic checked."""
+        settings, kafka = self.settings, self.settings.kafka
+        if not settings.updates.enabled:
+            return None
+        # What is replayed from the start must be there from the start.
+        configs = {"retention.ms": "-1"}
+        await ensure_topics(settings, [kafka.updates_topic], consumer, partitions=partitions, configs=configs)
+        found = await partition_count(producer, kafka.updates_topic, kafka.connect_timeout_s)
+        if found != partitions:
+            raise ConfigError(
+                f"topic {kafka.updates_topic} has {found} partitions, expected {partitions} as topic "
+                f"{kafka.events_topic} has, so that the updates of an account have one order"
+            )
+        # One request at a time is under way, so it should hold much.
+        client = make_producer(kafka, max_batch_size=BATCH_BYTES)
+        relay = await start_client(noted(client), kafka)
+        return RelaySettings(relay, kafka.updates_topic, settings.updates.outbox_max_messages)
 
     async def _serve(
         self, assignment: Assignment, reader: TaskReader, tasks: Tasks, removals: Removals

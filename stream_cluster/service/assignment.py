@@ -20,9 +20,12 @@ from stream_cluster.messages import DecodeRules
 from stream_cluster.service.ingest import IngestContext, PartitionRunner
 from stream_cluster.service.kafka import RebalanceListener, until_answered
 from stream_cluster.service.logs import get_logger
+from stream_cluster.service.relay import read_end
+from stream_cluster.service.statuses import now_us
 from stream_cluster.service.tasks import Tasks
 from stream_cluster.state.database import database_path
 from stream_cluster.state.partition import Partition, PartitionIdentity
+from stream_cluster.state.updates import UpdateOptions
 
 _log = get_logger(__name__)
 _POLL_MS = 200
@@ -116,8 +119,9 @@ class Assignment:
         began = time.monotonic()
         state: Partition | None = None
         try:
+            updates = await self._update_options(partition.partition)
             state = await asyncio.get_running_loop().run_in_executor(
-                self._context.engine, self._load, partition.partition
+                self._context.engine, self._load, partition.partition, updates
             )
             state.next_offset = await self._first_offset(partition, state)
             runner = PartitionRunner(state, self._context, self._fail)
@@ -141,7 +145,13 @@ class Assignment:
             if state is not None:
                 await asyncio.get_running_loop().run_in_executor(self._context.engine, state.close)
 
-    def _load(self, number: int) -> Partition:
+    async def _update_options(self, number: int) -> UpdateOptions | None:
+        if not self._settings.updates.enabled:
+            return None
+        end = await until_answered(lambda: read_end(self._settings.kafka, number))
+        return UpdateOptions(self._settings.similarity, end, now_us())
+
+    def _load(self, number: int, updates: UpdateOptions | None) -> Partition:
         settings = self._settings
         directory = Path(settings.state.directory)
 
@@ -163,6 +173,7 @@ class Assignment:
             page_cache_mb=settings.state.page_cache_mb,
             background=self._context.engine,
             retention_us=settings.retention.ages_us,
+            updates=updates,
         )
 
     async def _first_offset(self, partition: TopicPartition, state: Partition) -> int:
@@ -318,6 +329,8 @@ class Assignment:
         rows: Counter[str] = Counter()
         nbytes: Counter[str] = Counter()
         engines: Counter[str] = Counter()
+        relays = [runner.relay for runner in self.runners.values() if runner.relay is not None]
+        metrics.outbox_messages.set(sum(len(relay) for relay in relays))
         for number, runner in self.runners.items():
             lag = self.lag_records(number)
             if lag is not None:

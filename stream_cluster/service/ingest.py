@@ -23,6 +23,7 @@ from stream_cluster.messages import RawRecord
 from stream_cluster.service.dead_letters import DeadLetters
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
+from stream_cluster.service.relay import Relay, RelaySettings
 from stream_cluster.service.upkeep import Upkeep, UpkeepSettings
 from stream_cluster.state.batch import Outcome
 from stream_cluster.state.partition import Partition
@@ -42,6 +43,8 @@ class IngestContext:
     metrics: Metrics
     upkeep: UpkeepSettings
     """What to do between batches."""
+    relay: RelaySettings | None = None
+    """Where cluster updates go; None when there are none."""
     on_commit: Callable[[int, Outcome], None] | None = None
     """Told of each committed micro-batch: (partition, outcome). For measurements."""
 
@@ -74,6 +77,17 @@ class PartitionRunner:
         self._wake = asyncio.Event()
         self._stopping = False
         self._upkeep = Upkeep(partition, context.upkeep, context.metrics, self.in_engine)
+        self.relay: Relay | None = None
+        """Tells cluster updates on, where there are any."""
+        if context.relay is not None:
+            self.relay = Relay(
+                partition,
+                context.relay,
+                context.metrics,
+                in_engine=self.in_engine,
+                wake=self._wake.set,
+                fail=fail,
+            )
         self._task = asyncio.create_task(self._guarded(), name=f"partition-{self.number}")
 
     # -- called by the consumer ------------------------------------------------------------------------
@@ -153,6 +167,8 @@ class PartitionRunner:
                     await self.in_engine(self.partition.store_offsets, dict(self.other_offsets))
             finally:
                 self._refuse_waiting()
+                if self.relay is not None:
+                    await self.relay.stop()
                 await self.in_engine(self.partition.close)
         except Exception as error:
             _log.error("partition_failed", partition=self.number, error=str(error), kind=type(error).__name__)
@@ -164,11 +180,13 @@ class PartitionRunner:
             await self._wait_for_work()
             while self._between and not self._stopping:
                 await self._do(*self._between.popleft())
-            if not self._stopping and (self._buffer or self._is_behind_position()):
+            if not self._stopping and (self._may_apply() or self._is_behind_position()):
                 await self._apply()
             if not self._stopping:
                 # Not under `busy_since`: rewriting a large database may take minutes.
                 await self._upkeep.run()
+                if self.relay is not None:
+                    await self.relay.run_due()
             await self._release_barriers()
 
     async def _wait_for_work(self) -> None:
@@ -176,7 +194,9 @@ class PartitionRunner:
         linger_s = self._context.settings.linger_ms / 1000
         while not (self._stopping or self._between or self._has_reached() or self._is_behind_position()):
             timeout_s = self._upkeep.due_in_s()
-            if self._buffer:
+            if self.relay is not None:
+                timeout_s = min(timeout_s, self.relay.due_in_s())
+            if self._may_apply():
                 timeout_s = min(timeout_s, self._first_fed_at + linger_s - time.monotonic())
                 if len(self._buffer) >= self._context.settings.batch_max_records:
                     return
@@ -186,6 +206,10 @@ class PartitionRunner:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await self._wake.wait()
+
+    def _may_apply(self) -> bool:
+        """Whether there are records to apply, and room for the updates that they cause."""
+        return bool(self._buffer) and not (self.relay is not None and self.relay.is_full)
 
     def _is_behind_position(self) -> bool:
         """Whether the log moved past next_offset without a record (transaction markers, compaction).

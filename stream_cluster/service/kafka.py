@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import aiohttp
@@ -159,7 +159,7 @@ def make_consumer(settings: KafkaSettings, *, group: bool, **overrides: Any) -> 
     return AIOKafkaConsumer(**{**options, **overrides})
 
 
-def make_producer(settings: KafkaSettings) -> AIOKafkaProducer:
+def make_producer(settings: KafkaSettings, **overrides: Any) -> AIOKafkaProducer:
     """A producer whose acknowledged records are on all in-sync replicas, once each."""
     return AIOKafkaProducer(
         **connection_options(settings),
@@ -167,11 +167,21 @@ def make_producer(settings: KafkaSettings) -> AIOKafkaProducer:
         enable_idempotence=True,
         # A dead letter is its original and some headers, so room is left above the largest original.
         max_request_size=settings.max_message_bytes + 64 * 1024,
+        **overrides,
     )
 
 
-async def ensure_topics(settings: Settings, topics: Iterable[str], consumer: AIOKafkaConsumer) -> None:
+async def ensure_topics(
+    settings: Settings,
+    topics: Iterable[str],
+    consumer: AIOKafkaConsumer,
+    *,
+    partitions: int | None = None,
+    configs: Mapping[str, str] | None = None,
+) -> None:
     """Check that topics exist; create absent ones when `kafka.create_topics` is set.
+
+    They get `partitions`, else `kafka.partitions`, and the topic's own `configs`.
 
     Raises:
         ConfigError: a topic is absent and may not be, or cannot be, created.
@@ -189,7 +199,11 @@ async def ensure_topics(settings: Settings, topics: Iterable[str], consumer: AIO
         )
     admin = await start_client(AIOKafkaAdminClient(**connection_options(kafka)), kafka)
     try:
-        wanted = [NewTopic(name, kafka.partitions, kafka.replication_factor) for name in absent]
+        count = partitions or kafka.partitions
+        wanted = [
+            NewTopic(name, count, kafka.replication_factor, topic_configs=dict(configs or {}))
+            for name in absent
+        ]
         answer = await admin.create_topics(wanted)
     except KafkaError as error:
         raise BrokerUnavailable(f"cannot create topics: {error}") from error
@@ -200,7 +214,7 @@ async def ensure_topics(settings: Settings, topics: Iterable[str], consumer: AIO
         if code and kind is not TopicAlreadyExistsError:  # another worker may have been faster
             text = next((part for part in detail if part), "") or kind.description
             raise ConfigError(f"topic {name} cannot be created: {text}")
-    _log.info("topics_created", topics=absent, partitions=kafka.partitions)
+    _log.info("topics_created", topics=absent, partitions=count)
 
 
 async def partition_count(producer: AIOKafkaProducer, topic: str, timeout_s: float) -> int:

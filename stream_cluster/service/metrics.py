@@ -52,6 +52,8 @@ class Metrics:
         )
         self.links = counter("links", "Links above the floor found for new objects.", "descriptor_type")
         self.dead_letters = counter("dead_letters", "Records written to the dead-letter topic.")
+        self.updates = counter("updates", "Cluster updates acknowledged by the brokers.")
+        self.outbox_messages = gauge("outbox_messages", "Cluster updates that wait for the brokers.")
         self.batch_records = histogram("batch_records", "Records of a micro-batch.", _BATCH_BUCKETS)
         self.batch_duration = histogram(
             "batch_duration_seconds", "From taking up a micro-batch to its commit.", _LATENCY_BUCKETS_S

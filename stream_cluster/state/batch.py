@@ -11,6 +11,7 @@ from stream_cluster.matching import RecallSample
 from stream_cluster.messages import RawRecord, Rejection
 from stream_cluster.model import SpaceKey
 from stream_cluster.state.space import SpaceBatch
+from stream_cluster.state.updates import BatchUpdates
 
 Cause = Literal["request", "retention"]
 
@@ -34,6 +35,8 @@ class Batch:
     """Records by (account_id, result, reason)."""
     cause: Cause = "request"
     """Why objects are deleted."""
+    updates: BatchUpdates | None = None
+    """Cluster updates, where they are told."""
     stage_s: dict[str, float] = field(default_factory=dict)
 
 

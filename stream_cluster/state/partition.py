@@ -52,6 +52,7 @@ from stream_cluster.state.removal import plan_removal
 from stream_cluster.state.retention import Sweeper
 from stream_cluster.state.space import FloorOf, Space, SpaceBatch, encode_batch, load_spaces, match_batch
 from stream_cluster.state.store import store_batch
+from stream_cluster.state.updates import UpdateOptions, Updates, open_updates
 from stream_cluster.state.view import PartitionView
 
 _T = TypeVar("_T")
@@ -98,6 +99,7 @@ class Partition:
         page_cache_mb: int = 64,
         background: Executor | None = None,
         retention_us: Mapping[DescriptorType, int] | None = None,
+        updates: UpdateOptions | None = None,
     ) -> None:
         """Open or create the database and load its larger spaces.
 
@@ -105,6 +107,7 @@ class Partition:
         are kept in memory: the state only collects objects, and every snapshot matches what it selects.
         `background` runs forest compactions beside ingest; without it they run inside `commit`.
         `retention_us` is the greatest age of objects by descriptor type, for `prepare_sweep`.
+        With `updates`, each batch puts cluster updates into the outbox; without, what is in it is dropped.
 
         Raises:
             StateCorrupt, StateFormatError, ConfigError: see `open_writer`.
@@ -120,6 +123,8 @@ class Partition:
         """Rows removed from a space since its compaction began."""
         self.erased_in_wal: bool
         """Whether the write-ahead log may still hold bytes of deleted objects, see `empty_wal`."""
+        self.updates: Updates | None
+        """Cluster updates, where they are told; to be called as the partition itself."""
         self.next_offset: int
         """First offset to read after a restart; one past the last applied. 0 when nothing was applied."""
         self._db = open_writer(path, identity.meta(), synchronous=synchronous, page_cache_mb=page_cache_mb)
@@ -136,6 +141,7 @@ class Partition:
                     space.floor_cosine = max(space.floor_cosine, self._floor_of(space.key))
                     if space.next_row >= _EAGER_ROWS and space.floor_cosine < 1:
                         self._loaded(space)
+                self.updates = open_updates(self._db, path, self._spaces, updates)
         except BaseException:
             self._db.close()
             raise
@@ -189,6 +195,8 @@ class Partition:
         """Step 4."""
         for space_batch in batch.spaces.values():
             space = space_batch.space
+            if self.updates is not None:
+                space_batch.watch = self.updates.watch(space_batch)
             if space_batch.rows:
                 encode_batch(space_batch)
                 if space.floor_cosine < 1:
@@ -200,6 +208,8 @@ class Partition:
                     lambda space=space: self._loaded(space),  # type: ignore[misc]
                     keeps_links=space.floor_cosine < 1,
                 )
+        if self.updates is not None:
+            batch.updates = self.updates.plan(batch.spaces.values())
 
     def commit(self, batch: Batch, other_offsets: Mapping[tuple[str, int], int] | None = None) -> Outcome:
         """Steps 5 and 6: make the batch durable, then change memory.
@@ -217,6 +227,8 @@ class Partition:
                 exchange(self._db, compaction, self._removed_since(compaction, batch))
             for space_batch in batch.spaces.values():
                 store_batch(self._db, space_batch)
+            if batch.updates is not None:
+                batch.updates.store()
             self._store_counters(batch)
             own = self.identity.topic, self.identity.partition
             offsets = {own: batch.next_offset, **(other_offsets or {})}
@@ -228,6 +240,8 @@ class Partition:
         recall: dict[str, RecallSample] = {}
         for space_batch in batch.spaces.values():
             self._remember(space_batch, recall)
+        if batch.updates is not None:
+            batch.updates.remember()
         for compaction in compactions:
             del self._compactions[compaction.space_id]
             self._removed_meanwhile.pop(compaction.space_id, None)

@@ -56,7 +56,7 @@ def plan_removal(
         left = without(links, is_removed)
         if left is not links:
             changed.append((seq, left))
-    repaired = no_links()
+    repaired = remaining = no_links()
     if keeps_links:
         # Weaker links may be left from a time of a lower floor. They answer nothing, and must not hold
         # together what the forest above the floor does not.
@@ -65,12 +65,15 @@ def plan_removal(
             repaired = _repair(
                 torn, lambda rows: _codes(rows, batch, loaded()), space.dim, space.floor_cosine
             )
+    if batch.watch is not None:
+        above = concatenate_links([*parts, repaired]).above(batch.watch.threshold_cosine)
+        remaining = without(above, is_removed)
     rows = np.flatnonzero(is_removed).astype(np.uint32)
     if len(batch.rows):
         batch.codes = batch.codes.copy()
         batch.codes[rows[rows >= space.next_row] - space.next_row] = 0
         batch.links = without(batch.links, is_removed)
-    batch.removal = Removal(rows, changed, repaired)
+    batch.removal = Removal(rows, changed, repaired, remaining)
 
 
 def _repair(torn: Torn, codes_of: CodesOf, dim: int, floor_cosine: float) -> Links:

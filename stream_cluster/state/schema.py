@@ -5,11 +5,13 @@ One SQLite file in WAL mode per input partition, `partition-<number>.sqlite`. `P
 
 | table      | one row is |
 |---|---|
-| `meta`     | a fact about the file: `topic`, `partition`, `partitions`, `partitioner` |
+| `meta`     | a fact about the file: `topic`, `partition`, `partitions`, `partitioner`; for cluster updates
+                `updates_on`, `updates_epoch`, `updates_begin` |
 | `offsets`  | `next_offset` of one topic partition: first offset to read after a restart |
 | `spaces`   | a space with its fixed dimension; `next_row` is one past the last row ever given out, and links
                 were kept above `floor` (a cosine) for all of its objects; `deleted` of its rows hold no
-                object any more, and a row is never given out again |
+                object any more, and a row is never given out again; the cluster updates that were told
+                of it are those at `updates_cosine`, null for none |
 | `objects`  | one object of one space with the columns that filters and reports use; `key` is
                 `space_id << 32 | row` |
 | `codes`    | int8 codes of consecutive rows, shape (rows, dim), row-major; `key` is
@@ -19,6 +21,8 @@ One SQLite file in WAL mode per input partition, `partition-<number>.sqlite`. `P
                 forest, 0 for a reduced batch that waits to be merged |
 | `counters` | records by account and result, for totals that reconcile across restarts |
 | `tasks`    | a task read from the task topic and what became of it |
+| `outbox`   | a cluster update that the brokers have not acknowledged, as far as is known here; numbers are
+                never used again |
 
 `crc32` columns hold `zlib.crc32` of the blob beside them as a signed integer of 32 bits (version 1: unsigned,
 which is read too), so a damaged page in the bulk data is found when
@@ -105,6 +109,7 @@ CREATE TABLE spaces (
     duplicates INTEGER NOT NULL DEFAULT 0,
     links_seen INTEGER NOT NULL DEFAULT 0,
     deleted INTEGER NOT NULL DEFAULT 0,
+    updates_cosine REAL,
     UNIQUE (account_id, object_type, descriptor_type, version)
 ) STRICT;
 CREATE TABLE objects (
@@ -152,6 +157,11 @@ CREATE TABLE tasks (
     callback TEXT,
     PRIMARY KEY (account_id, task_id)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE outbox (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    account_id TEXT NOT NULL,
+    payload BLOB NOT NULL
+) STRICT;
 """
 
 UPGRADE_1_TO_2 = """
@@ -167,6 +177,12 @@ ALTER TABLE tasks ADD COLUMN expires_us INTEGER;
 ALTER TABLE tasks ADD COLUMN callback TEXT;
 UPDATE tasks SET ended_us = read_time_us WHERE status IN ('done', 'failed', 'cancelled');
 UPDATE tasks SET archive = 'kept' WHERE status = 'done';
+ALTER TABLE spaces ADD COLUMN updates_cosine REAL;
+CREATE TABLE outbox (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    account_id TEXT NOT NULL,
+    payload BLOB NOT NULL
+) STRICT;
 """
 """Statements that bring a file of version 1 to version 2; `open_writer` runs them in one transaction."""
 

@@ -16,6 +16,7 @@ from stream_cluster.messages import Descriptor
 from stream_cluster.model import Codes, Links, ObjectType, SpaceKey, no_links
 from stream_cluster.state.objects import object_row
 from stream_cluster.state.schema import ROW_MASK, object_key
+from stream_cluster.state.watch import Watch
 
 FloorOf = Callable[[SpaceKey], float]
 """The cosine at or below which links of a space are not kept."""
@@ -85,6 +86,9 @@ class Removal:
     """(sequence number, links that stay) of the link chunks that held links of these rows."""
     repaired: Links
     """Links that the forest lacked, because it had a better path through a removed object."""
+    remaining: Links
+    """Links above the threshold of cluster updates whose components are those of what is left. Empty where
+    there are no updates."""
 
 
 @dataclass(slots=True)
@@ -116,6 +120,8 @@ class SpaceBatch:
     """Links above the floor before the reduction."""
     removal: Removal | None = None
     """What `removed` entails; None when nothing was removed."""
+    watch: Watch | None = None
+    """What cluster updates need to know of the links; None when none are told of this space."""
     _rows_of: dict[str, int] = field(default_factory=dict)
 
     def know(self, stored: dict[str, int]) -> None:
@@ -196,14 +202,20 @@ def encode_batch(batch: SpaceBatch) -> None:
 
 
 def match_batch(batch: SpaceBatch, matcher: SpaceMatcher) -> None:
-    """Fill in `links` and `links_seen`: new rows against resident rows and against each other."""
+    """Fill in `links`, `links_seen` and `watch`: new rows against resident rows and against each other."""
     floor_cosine = batch.space.floor_cosine
     first_row = np.uint32(batch.space.next_row)
     forest = ForestBuilder()
+
+    def take(links: Links) -> None:
+        forest.add(links)
+        if batch.watch is not None:
+            batch.watch.see(links)
+
     for hits in matcher.search(batch.codes, floor_cosine):
         # A resident row is older, so its number is the smaller one.
-        forest.add(Links(hits.row, hits.query + first_row, hits.similarity))
+        take(Links(hits.row, hits.query + first_row, hits.similarity))
     for links in matcher.within(batch.codes, floor_cosine):
-        forest.add(Links(links.a + first_row, links.b + first_row, links.similarity))
+        take(Links(links.a + first_row, links.b + first_row, links.similarity))
     batch.links = forest.result()
     batch.links_seen = forest.links_seen

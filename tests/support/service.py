@@ -36,12 +36,13 @@ START_S = 30
 
 @dataclass(frozen=True)
 class Topics:
-    """The four topics of one test."""
+    """The topics of one test. That of updates is made by those tests that need it."""
 
     events: str
     tasks: str
     results: str
     dead_letters: str
+    updates: str
     partitions: int
     """Of the events topic."""
 
@@ -49,7 +50,7 @@ class Topics:
     def named(test: str, partitions: int = 1) -> Topics:
         """Names that no other test and no other run uses; nothing is created."""
         prefix = f"{test}.{uuid.uuid4().hex[:10]}"
-        names = (f"{prefix}.{kind}" for kind in ("events", "tasks", "results", "dead-letter"))
+        names = (f"{prefix}.{kind}" for kind in ("events", "tasks", "results", "dead-letter", "updates"))
         return Topics(*names, partitions=partitions)
 
 
@@ -70,6 +71,7 @@ def overrides_of(broker: Broker, topics: Topics, folder: Path, **changes: Any) -
         "kafka.tasks_topic": topics.tasks,
         "kafka.results_topic": topics.results,
         "kafka.dead_letter_topic": topics.dead_letters,
+        "kafka.updates_topic": topics.updates,
         "kafka.session_timeout_ms": 6000,
         "kafka.heartbeat_interval_ms": 300,
         "state.directory": str(folder / "state"),

@@ -203,7 +203,19 @@ def test_a_certificate_that_cannot_be_read_is_named():
         ),
         ({"kafka.ssl_key_password": "k"}, "expected SSL or SASL_SSL"),
         ({"kafka.security_protocol": "SSL", "kafka.ssl_key_password": "k"}, "a key without its certificate"),
-        ({"kafka.events_topic": "clustering-tasks"}, "expected four different topics"),
+        ({"kafka.events_topic": "clustering-tasks"}, "expected different topics"),
+        ({"kafka.events_topic": "cluster-updates"}, "expected different topics"),
+        (
+            {"updates.enabled": True, "similarity.body.default_threshold": 0.4},
+            "found 0.4 below 0.45, expected at least the floor, because of updates.enabled",
+        ),
+        (
+            {
+                "updates.enabled": True,
+                "similarity.face.versions": '{"7": {"default_threshold": 0.3, "floor": 0.31}}',
+            },
+            "version 7: found default_threshold 0.3 below floor 0.31",
+        ),
         ({"kafka.events_topic": ".."}, "expected a legal topic name"),
         ({"kafka.bootstrap_servers": "a:9092,b"}, "found 'b', expected host:port"),
         ({"kafka.heartbeat_interval_ms": 30_000}, "at most a third of 45000"),

@@ -9,6 +9,7 @@ import pytest
 from stream_cluster.config.settings import KafkaSettings
 from stream_cluster.messages import Filters, Reason, TaskStatus
 from stream_cluster.messages.schema import asyncapi, json_schemas, references
+from stream_cluster.messages.updates import ChangeUpdate, ObjectUpdate, ResetUpdate
 from stream_cluster.messages.wire import WireObject
 
 KAFKA = KafkaSettings(events_topic="my-events")
@@ -36,7 +37,7 @@ def test_every_document_is_plain_json():
 
 
 def test_the_schemas_carry_public_names_only():
-    assert set(json_schemas()) == {"object", "task", "task_status"}
+    assert set(json_schemas()) == {"object", "task", "task_status", "cluster_update"}
     assert "Wire" not in json.dumps(json_schemas()) + json.dumps(asyncapi(KAFKA))
 
 
@@ -48,6 +49,9 @@ def test_every_decoded_field_is_in_its_schema():
     assert set(schemas["task_status"]["$defs"]["TaskStatus"]["properties"]) == set(
         TaskStatus.__struct_fields__
     )
+    for update in (ObjectUpdate, ChangeUpdate, ResetUpdate):
+        properties = schemas["cluster_update"]["$defs"][update.__name__]["properties"]
+        assert set(properties) == {*update.__struct_fields__, "kind"}
 
 
 def test_required_fields_are_those_of_the_contract():
@@ -91,6 +95,7 @@ def test_the_asyncapi_document_has_the_shape_of_version_3():
         KAFKA.tasks_topic,
         KAFKA.results_topic,
         KAFKA.dead_letter_topic,
+        KAFKA.updates_topic,
     }
     for operation in document["operations"].values():
         assert operation["action"] in {"send", "receive"}
