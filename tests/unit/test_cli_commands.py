@@ -175,7 +175,7 @@ def test_check_config_shows_a_list_as_the_environment_would_have_it():
 
 
 def test_schema_prints_json_schema_or_asyncapi_and_writes_files(tmp_path):
-    assert set(json.loads(invoke("schema").stdout)) == {"object", "task", "task_status"}
+    assert set(json.loads(invoke("schema").stdout)) == {"cluster_update", "object", "task", "task_status"}
     path = tmp_path / "asyncapi.json"
     result = invoke(
         "schema", "--asyncapi", "--output", path, env={"STREAM_CLUSTER_KAFKA__EVENTS_TOPIC": "seen"}
