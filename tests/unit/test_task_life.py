@@ -278,18 +278,21 @@ async def test_a_delete_of_a_task_that_is_not_known_is_answered_with_unknown_tas
 @pytest.mark.parametrize("kind", ["directory", "bucket"])
 async def test_an_archive_expires_after_its_time_also_across_a_restart(folder, server, kind):
     settings = bucket(server) if kind == "bucket" else {}
-    async with Life(folder, **settings) as life:
-        await life.submit("short", result_ttl_s=1)
+    async with Life(folder, results__sweep_interval_s=3600, **settings) as life:
+        await life.submit("short", result_ttl_s=3600)
         await life.submit("kept")
         await life.has_ended("short")
         await life.has_ended("kept")
         assert len(list(life.store.names())) == 2
+        # An hour passes while no worker is there.
+        await life.execute("UPDATE tasks SET expires_us = expires_us - 3600000000")
     async with Life(folder, life.statuses, **settings) as second:
         gone = await second.until(lambda status: status.archive_removed is not None, "short")
         assert (gone.status, gone.archive_removed, gone.expires) == ("done", "expired", None)
         assert [name.name for name in second.store.names()] == ["kept.zip"]
         await eventually(lambda: second.row("short").archive == "expired", 5, "the state to know")
-        assert second.metrics.archives_removed.labels("expired")._value.get() == 1
+        removed = second.metrics.archives_removed.labels("expired")._value
+        await eventually(lambda: removed.get() == 1, 5, "the metric")
         await second.delete("kept")
         await second.until(lambda status: status.archive_removed == "deleted", "kept")
     async with Life(folder, life.statuses, **settings):
