@@ -13,7 +13,7 @@ from stream_cluster.messages.updates import ObjectUpdate
 from stream_cluster.state import ages, updates
 from tests.support.oracle import naive_similarity
 from tests.support.partitions import T0_US, apply_in_batches, directory, open_partition, records
-from tests.support.updates import Topic, at_threshold, naive_replay_check, restate, snapshot_clusters
+from tests.support.updates import Topic, at_threshold, check_sets, restate, snapshot_clusters
 
 DIM = 4
 ON = at_threshold(0.6)
@@ -125,7 +125,7 @@ class Run:
         restate(self.partition)
         self.topic.relay(self.partition)
         cosine = self.settings.similarity.face.default_threshold
-        naive_replay_check(self.partition)
+        check_sets(self.partition)
         assert self.topic.clusters() == snapshot_clusters(self.partition, cosine)
         self.partition.close()
 

@@ -84,7 +84,7 @@ def at_threshold(threshold, **more):
     return load_settings(None, {}, keys | more)
 
 
-def naive_replay_check(partition):
+def check_sets(partition):
     """The sets in memory are those of the stored forest, with the oldest members chosen."""
     updates = partition.updates
     with partition.view() as view:
