@@ -100,6 +100,14 @@ std::unique_ptr<Source> all_of(const Codes& codes, int dim) {
     return array_source(codes.data(), codes.size() / size_t(dim), dim, nullptr, 0);
 }
 
+// A rotation that keeps the first dimensions: orthonormal, if not a good choice. Steps that are too small for
+// some values are allowed, their rows are compared more often.
+std::shared_ptr<const Sketch> some_sketch(int dim, int width, double step) {
+    std::vector<float> rotation(size_t(dim) * size_t(width), 0.0f);
+    for (int d = 0; d < width; ++d) rotation[size_t(d) * size_t(width) + size_t((d * 5) % width)] = 1.0f;
+    return std::make_shared<Sketch>(dim, width, rotation.data(), step);
+}
+
 void test_path(const std::string& path, int dim, size_t rows, float threshold, int threads) {
     const TileKernel& kernel = kernel_of(path);
     const std::string name = path + " dim " + std::to_string(dim) + " rows " + std::to_string(rows) +
@@ -140,14 +148,6 @@ void test_path(const std::string& path, int dim, size_t rows, float threshold, i
     expect(collect(selection, max_hits) == expected(copy, copy, dim, threshold, true, {}), name + ": selection");
 }
 
-// A rotation that keeps the first dimensions: orthonormal, if not a good choice. Steps that are too small for
-// some values are allowed, their rows are compared more often.
-std::shared_ptr<const Sketch> some_sketch(int dim, int width, double step) {
-    std::vector<float> rotation(size_t(dim) * size_t(width), 0.0f);
-    for (int d = 0; d < width; ++d) rotation[size_t(d) * size_t(width) + size_t((d * 5) % width)] = 1.0f;
-    return std::make_shared<Sketch>(dim, width, rotation.data(), step);
-}
-
 // Rows whose first dimensions carry nearly all of them, so that sketches decide.
 Codes leading_codes(size_t rows, int dim, int leading, unsigned seed) {
     Codes codes = some_codes(rows, dim, seed);
@@ -166,7 +166,7 @@ void test_sketches(const std::string& path, int dim, int width, size_t rows, flo
     const auto sketch = some_sketch(dim, width, step);
 
     auto all = all_of(codes, dim);
-    all->make_sketches(sketch, kernel, 2);
+    all->begin_sketches(sketch);
     Run pairs(std::move(all), nullptr, plan_for(kernel, threshold, true), 2, 1000);
     expect(collect(pairs, 1000) == expected(codes, codes, dim, threshold, true, {}), name + ": pairs");
 
@@ -186,7 +186,7 @@ void test_sketches(const std::string& path, int dim, int width, size_t rows, flo
     expect(collect(packed_pairs, 1000) == expected(codes, codes, dim, threshold, true, removed),
            name + ": pairs of packed rows");
     auto asked = all_of(queries, dim);
-    asked->make_sketches(sketch, kernel, 1);
+    asked->begin_sketches(sketch);
     Run search(std::move(asked), packed_source(packed, nullptr, 0), plan_for(kernel, threshold, false), 2, 1000);
     expect(collect(search, 1000) == expected(queries, codes, dim, threshold, false, removed), name + ": search");
 }
@@ -223,6 +223,15 @@ void test_stopping_half_way() {
         Run run(all_of(codes, 8), nullptr, plan_for(kernel_of(""), 0.5f, true), 3, 500);
         HitChunk chunk;
         for (int taken = 0; taken < i; ++taken) run.next(10.0, chunk);
+        if (i % 2) run.stop();
+    }
+    const Codes wide(2000 * 128, 3);
+    for (int i = 0; i < 20; ++i) {
+        auto source = all_of(wide, 128);
+        source->begin_sketches(some_sketch(128, 64, 0.01));
+        Run run(std::move(source), nullptr, plan_for(kernel_of(""), 0.5f, true), 3, 500);
+        HitChunk chunk;
+        run.next(1e-5 * i, chunk); // within the sketches, or behind them
         if (i % 2) run.stop();
     }
 }

@@ -133,10 +133,7 @@ PyRun* search(const PackedRows& rows, const CodesIn& queries, double threshold, 
                               int threads, size_t max_hits, const std::string& path) {
     check_dim(queries, rows.layout().dim);
     auto source = array_source(queries.data(), queries.shape(0), rows.layout().dim, nullptr, 0);
-    if (rows.sketch()) {
-        nb::gil_scoped_release release;
-        source->make_sketches(rows.sketch(), kernel_of(path), 1);
-    }
+    if (rows.sketch()) source->begin_sketches(rows.sketch());
     return start({queries, {}}, std::move(source), packed_source(rows, nullptr, 0), threshold, false, first_row,
                  threads, max_hits, path);
 }
@@ -148,7 +145,7 @@ PyRun* pairs_of_codes(const CodesIn& codes, const OptionalRows& rows, double thr
     {
         nb::gil_scoped_release release;
         source = array_source(codes.data(), codes.shape(0), int(codes.shape(1)), numbers, rows ? rows->shape(0) : 0);
-        if (sketch) source->make_sketches(sketch, kernel_of(path), threads);
+        if (sketch) source->begin_sketches(sketch);
     }
     return start({codes, rows}, std::move(source), nullptr, threshold, true, 0, threads, max_hits,
                  path);
@@ -157,10 +154,7 @@ PyRun* pairs_of_codes(const CodesIn& codes, const OptionalRows& rows, double thr
 PyRun* pairs_of_packed(const PackedRows& packed, const OptionalRows& rows, double threshold, const SharedSketch& sketch,
                                        int threads, size_t max_hits, const std::string& path) {
     auto source = packed_source(packed, rows ? rows->data() : nullptr, rows ? rows->shape(0) : 0);
-    if (sketch) {
-        nb::gil_scoped_release release;
-        source->make_sketches(sketch, kernel_of(path), threads);
-    }
+    if (sketch) source->begin_sketches(sketch);
     return start({{}, rows}, std::move(source), nullptr, threshold, true, 0, threads, max_hits, path);
 }
 

@@ -1,6 +1,7 @@
 #include "match.h"
 
 #include <algorithm>
+#include <thread>
 
 namespace stream_cluster {
 namespace {
@@ -101,6 +102,10 @@ bool Worker::begin_unit() {
 }
 
 bool Worker::step(Hits& hits, size_t full) {
+    if (!work_.sketched()) {
+        if (!work_.sketch_some()) std::this_thread::yield(); // until others have made the last ones
+        return true;
+    }
     if (!in_unit_ && !begin_unit()) return false;
     for (; block_ < tile_.blocks; ++block_) {
         if (hits.size >= full) return true;

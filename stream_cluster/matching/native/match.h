@@ -41,6 +41,10 @@ public:
     // Both sides have sketches by the same rotation, and the threshold is one that they help with.
     bool use_sketches() const;
 
+    // Sketches that are not there are made first: in pieces, so that a thread can be stopped in between.
+    bool sketched() const { return plan_.queries->sketched(); }
+    bool sketch_some() const { return plan_.queries->sketch_some(*plan_.kernel); }
+
     const Plan& plan() const { return plan_; }
     size_t unit_count() const { return unit_count_; }
     double multiplications() const { return double(pairs_) * plan_.rows->layout().dim; }

@@ -4,8 +4,6 @@
 #include <stdexcept>
 #include <string>
 
-#include "shares.h"
-
 namespace stream_cluster {
 namespace {
 
@@ -109,18 +107,27 @@ RowTile Source::load(const Span& span, TileBuffer& buffer) const {
             own_sketches_ ? span.first / kBlockRows : block};
 }
 
-void Source::make_sketches(std::shared_ptr<const Sketch> sketch, const TileKernel& kernel, int threads) {
-    auto blocks = std::make_unique<SketchBlocks>(*sketch, size_);
-    for_each_share(size_, threads, [&](uint32_t first, uint32_t last) {
-        Sketcher sketcher(*sketch, kernel, *blocks);
-        std::vector<int8_t> scratch(size_t(layout_.dim));
-        for (uint32_t position = first; position < last; ++position) {
-            sketcher.put(position, code(position, scratch.data()), facts(position).norm);
-        }
-        sketcher.flush();
-    });
+void Source::begin_sketches(std::shared_ptr<const Sketch> sketch) {
+    own_sketches_ = std::make_unique<SketchBlocks>(*sketch, size_);
     sketch_ = std::move(sketch);
-    own_sketches_ = std::move(blocks);
+}
+
+bool Source::sketch_some(const TileKernel& kernel) const {
+    // Whole blocks, so that no two threads write to one.
+    constexpr uint32_t kSome = 4 * kBlockRows;
+    uint32_t first = next_to_sketch_.load();
+    do {
+        if (first >= size_) return false;
+    } while (!next_to_sketch_.compare_exchange_weak(first, first + std::min(kSome, size_ - first)));
+    const uint32_t count = std::min(kSome, size_ - first);
+    Sketcher sketcher(*sketch_, kernel, *own_sketches_);
+    std::vector<int8_t> scratch(size_t(layout_.dim));
+    for (uint32_t position = first; position < first + count; ++position) {
+        sketcher.put(position, code(position, scratch.data()), facts(position).norm);
+    }
+    sketcher.flush();
+    sketched_.fetch_add(count, std::memory_order_release);
+    return true;
 }
 
 RowTile Source::gather(const Span& span, TileBuffer& buffer) const {

@@ -1,6 +1,7 @@
 // Where codes come from: an array, a selection of its rows, resident packed rows, or a selection of those.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -50,9 +51,11 @@ public:
     const Sketch* sketch() const { return sketch_.get(); }
     virtual SketchRow sketch_row(uint32_t position) const { return own_sketches_->get(position); }
 
-    // Make sketches of all positions, with so many threads, and use them instead of others. Before any span
-    // is asked for.
-    void make_sketches(std::shared_ptr<const Sketch> sketch, const TileKernel& kernel, int threads);
+    // Give all positions sketches of their own, instead of others. They are made by `sketch_some`.
+    void begin_sketches(std::shared_ptr<const Sketch> sketch);
+    // Make the sketches of some positions; false when there are none left to begin with. By any threads at once.
+    bool sketch_some(const TileKernel& kernel) const;
+    bool sketched() const { return !own_sketches_ || sketched_.load(std::memory_order_acquire) == size_; }
 
     // All positions, in order, in spans of at most `most` (a multiple of 64).
     virtual std::vector<Span> spans(uint32_t most) const;
@@ -70,6 +73,8 @@ private:
     uint32_t size_;
     std::shared_ptr<const Sketch> sketch_;
     std::unique_ptr<SketchBlocks> own_sketches_; // by position; null where they lie with the resident rows
+    mutable std::atomic<uint32_t> next_to_sketch_{0};
+    mutable std::atomic<uint32_t> sketched_{0};
 };
 
 // Rows of a row-major array. `rows` null: all of them. The memory has to outlive the source.
