@@ -116,7 +116,7 @@ def pairs_of_codes(
 ) -> Run:
     """Each pair of codes above the threshold once; of these rows, which positions are then counted in.
 
-    With a sketch, which changes no result, most pairs are excluded by it. The run makes it of all codes first.
+    A sketch changes no result, but excludes most pairs. The run makes it of all codes first.
 
     Raises:
         ValueError: as for `search`.
