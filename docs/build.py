@@ -19,17 +19,15 @@ import numpy as np
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-from stream_cluster.config import Settings, field_docs, field_table
+from stream_cluster.config import field_docs, field_table
 from stream_cluster.config.image_roots import DirectoryRoot, HttpRoot, S3Root
-from stream_cluster.errors import TASK_ERRORS, TaskError
+from stream_cluster.errors import TASK_ERRORS
 from stream_cluster.matching import CodeStore
 from stream_cluster.matching.hnsw import HnswMatcher
 from stream_cluster.matching.kernel import Sketch
-from stream_cluster.messages import EVENT_COLUMNS, FACE_COLUMNS, decode_task
-from stream_cluster.messages.tasks import TaskRequest
+from stream_cluster.messages import EVENT_COLUMNS, FACE_COLUMNS
 from stream_cluster.service.metrics import Metrics
 from stream_cluster.snapshot.filters import DEFINITIONS
-from stream_cluster.snapshot.request import resolve_request
 from stream_cluster.state.schema import DDL
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -150,23 +148,6 @@ def filters() -> str:
         for definition in DEFINITIONS
     ]
     return table(["filter", "of", "column", "selects values that are"], rows)
-
-
-def unavailable() -> str:
-    """Options of a task that are refused, found by asking for each."""
-    wanted: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
-        ("average linkage", {"linkage": "average"}, {}),
-    )
-    lines = []
-    for what, content, top in wanted:
-        message = {"task_id": "t", "account_id": "a", "content": {"objects_type": "events", **content}, **top}
-        task = decode_task(msgspec.json.encode(message))
-        assert isinstance(task, TaskRequest), task
-        try:
-            resolve_request(task, Settings(), 0)
-        except TaskError as error:
-            lines.append(f"- {what}: `{error.message}`")
-    return "\n".join(lines) or "Nothing of the message contract is refused."
 
 
 def task_errors() -> str:
@@ -336,7 +317,6 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "settings": settings,
     "state-schema": state_schema,
     "task-errors": task_errors,
-    "unavailable": unavailable,
 }
 """What each generated block is made of."""
 

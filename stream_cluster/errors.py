@@ -45,7 +45,7 @@ class TaskErrorNote(NamedTuple):
 TASK_ERRORS: Mapping[TaskErrorCode, TaskErrorNote] = MappingProxyType(
     {
         "bad_request": TaskErrorNote(
-            "a field is missing, wrong, or not available yet; of a report column that does not exist, the "
+            "a field is missing or wrong; of a report column that does not exist, the "
             "message lists those that do; of a callback_url, the host that is not allowed",
             "the sender",
         ),

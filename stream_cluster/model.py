@@ -18,6 +18,8 @@ from stream_cluster.errors import Cancelled, TaskError
 
 DescriptorType = Literal["face", "body"]
 ObjectType = Literal["event", "face"]
+Linkage = Literal["components", "average"]
+"""How links make clusters: see `graph.components` and `graph.average`."""
 
 Codes = npt.NDArray[np.int8]
 """int8, shape (n, dim), values in [-127, 127]. Rows are comparable only inside one space."""

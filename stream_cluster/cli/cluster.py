@@ -40,6 +40,7 @@ _GROUPS = {
     "read": ("reading", ""),
     "select": ("clustering", "selecting"),
     "match": ("clustering", "matching"),
+    "linkage": ("clustering", "merging groups"),
     "clusters": ("clustering", "writing clusters"),
     "report": ("clustering", "writing the report"),
     "images": ("clustering", "saving images"),
@@ -165,6 +166,10 @@ def _show(result: OfflineResult, *, as_json: bool) -> None:
         "rejected records": rejected,
         "time": ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.timings_s.items()),
     }
+    if (components := result.counts.get("components")) is not None:
+        facts["connected components"] = (
+            f"{components['clusters']:,}, the largest of {components['largest_cluster']:,}"
+        )
     if (images := result.counts.get("images")) is not None:
         facts["images"] = _image_facts(images)
     if load.changes:

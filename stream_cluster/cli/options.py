@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from stream_cluster.errors import InputError
-from stream_cluster.model import DescriptorType, ObjectType
+from stream_cluster.model import DescriptorType, Linkage, ObjectType
 
 if TYPE_CHECKING:
     from stream_cluster.config import LoadedSettings, Settings
     from stream_cluster.messages import CancelRequest, DeleteRequest, TaskRequest
 
     _Request = CancelRequest | DeleteRequest
-
-Linkage = Literal["components", "average"]
 
 _CONNECTION = "Connection"
 _SELECTION = "What to cluster"
@@ -85,7 +83,12 @@ FiltersOption = Annotated[
     ),
 ]
 LinkageOption = Annotated[
-    Linkage, typer.Option("--linkage", help="How links make clusters.", rich_help_panel=_SELECTION)
+    Linkage,
+    typer.Option(
+        "--linkage",
+        help="What makes a cluster: all that links connect, or groups that are similar on average.",
+        rich_help_panel=_SELECTION,
+    ),
 ]
 SaveImagesOption = Annotated[
     bool, typer.Option("--save-images", help="Put the images into the archive.", rich_help_panel=_RESULT)

@@ -18,7 +18,7 @@ from stream_cluster.messages.record import JSON, RawRecord, Reason
 from stream_cluster.messages.vectors import Refused
 from stream_cluster.messages.wire import Id, Version
 from stream_cluster.messages.wireform import decode_loosely, encode_wire, is_legal_id
-from stream_cluster.model import DescriptorType, ObjectType
+from stream_cluster.model import DescriptorType, Linkage, ObjectType
 
 FACE_COLUMNS = ("user_data", "create_time", "lists", "external_id", "avatar", "event_id", "attribute_id")
 # fmt: off
@@ -61,7 +61,13 @@ class Content(Struct, frozen=True, kw_only=True):
     ] = None
     use_track_info: Annotated[bool, Meta(description="Objects of one track end in one cluster.")] = False
     save_images: bool = False
-    linkage: Literal["components", "average"] = "components"
+    linkage: Annotated[
+        Linkage,
+        Meta(
+            description="Clusters are connected components of the links, or groups that merge while their "
+            "average similarity is above the threshold."
+        ),
+    ] = "components"
     report: Report = Report()
 
     @property

@@ -66,7 +66,7 @@ def cluster_files(
 
     Raises:
         InputError: an input or the output cannot be used, or all records were rejected.
-        TaskError: the task asks for what is not there or not available.
+        TaskError: the task asks for what is not there.
         Cancelled: asked to stop; nothing is left behind.
         StateError: the temporary directory or the output is full or cannot be written.
     """

@@ -11,7 +11,7 @@ import msgspec
 from stream_cluster.config import ImageSettings, Settings, SimilaritySettings
 from stream_cluster.errors import TaskError
 from stream_cluster.messages import TaskRequest
-from stream_cluster.model import DescriptorType, ObjectType
+from stream_cluster.model import DescriptorType, Linkage, ObjectType
 from stream_cluster.snapshot.columns import Column, resolve_columns
 from stream_cluster.snapshot.filters import Condition, compile_filters
 from stream_cluster.snapshot.threshold import threshold_on
@@ -33,6 +33,7 @@ class ClusteringRequest:
     """On the scale of the version that is clustered; None: its default. See `Threshold`."""
     similarity: SimilaritySettings
     use_track_info: bool
+    linkage: Linkage
     conditions: list[Condition]
     read_time_us: int | None
     """The default of `create_time__lt`: objects dated after the task was read do not belong to it. None: no
@@ -53,17 +54,11 @@ def resolve_request(task: TaskRequest, settings: Settings, read_time_us: int) ->
     """Fill in the defaults of a task read at `read_time_us`.
 
     Raises:
-        TaskError: `bad_request` for what this release does not do, and for a threshold outside the scale of
+        TaskError: `bad_request` for images without an image root, and for a threshold outside the scale of
             the version that the task or the configuration names; without one, the scale is known when the
             space is.
     """
     content = task.content
-    unavailable = {
-        "content.linkage = average": content.linkage != "components",
-    }
-    for name, wanted in unavailable.items():
-        if wanted:
-            raise TaskError("bad_request", f"{name} is not available yet")
     if content.save_images and not settings.images.roots:
         raise TaskError("bad_request", "content.save_images: no image root is configured (images.roots)")
     version = content.descriptor_version
@@ -81,6 +76,7 @@ def resolve_request(task: TaskRequest, settings: Settings, read_time_us: int) ->
         threshold=content.threshold,
         similarity=settings.similarity,
         use_track_info=content.use_track_info,
+        linkage=content.linkage,
         conditions=compile_filters(content.filters, content.object_type, read_time_us),
         read_time_us=read_time_us,
         columns=resolve_columns(content.object_type, content.report.columns or []),

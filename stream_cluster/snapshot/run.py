@@ -13,6 +13,7 @@ from stream_cluster.errors import TaskError
 from stream_cluster.model import Interrupt, Progress
 from stream_cluster.snapshot.archive import ArchiveContent, ArchiveFile, write_archive
 from stream_cluster.snapshot.clusters import Clusters, labels_by_matching, labels_from_forest, number_clusters
+from stream_cluster.snapshot.linkage import labels_by_average
 from stream_cluster.snapshot.request import ClusteringRequest, find_space
 from stream_cluster.snapshot.selection import Selection, select
 from stream_cluster.snapshot.threshold import Threshold, threshold_on
@@ -21,10 +22,17 @@ from stream_cluster.state.view import PartitionView
 ARCHIVE_FORMAT = 1
 
 # Share of the whole that each stage takes, about: (stage, begin, end).
-_STAGES = {"select": (0.0, 0.1), "match": (0.1, 0.6), "clusters": (0.6, 0.8), "report": (0.8, 1.0)}
+_STAGES = {
+    "select": (0.0, 0.1),
+    "match": (0.1, 0.5),
+    "linkage": (0.5, 0.6),
+    "clusters": (0.6, 0.8),
+    "report": (0.8, 1.0),
+}
 _STAGES_WITH_IMAGES = {
     "select": (0.0, 0.05),
-    "match": (0.05, 0.3),
+    "match": (0.05, 0.25),
+    "linkage": (0.25, 0.3),
     "clusters": (0.3, 0.35),
     "report": (0.35, 0.4),
     "images": (0.4, 1.0),
@@ -101,9 +109,10 @@ def _run(
     overall("match", 0.0)
     version = selection.space.key.version
     threshold = threshold_on(request.similarity, request.descriptor_type, version, request.threshold)
-    clusters, method = _cluster(view, threshold, selection, interrupt, overall)
+    clustering = _cluster(view, request, threshold, selection, interrupt=interrupt, progress=overall)
+    clusters, method = clustering.clusters, clustering.method
     lap("cluster")
-    counts = _counts(view, selection, clusters)
+    counts = _counts(view, selection, clustering)
     content = ArchiveContent(
         view=view,
         selection=selection,
@@ -147,36 +156,54 @@ def _select(view: PartitionView, request: ClusteringRequest, interrupt: Interrup
     return selection
 
 
+@dataclass(frozen=True, slots=True)
+class _Clustering:
+    clusters: Clusters
+    components: Clusters | None
+    """Of average linkage: the connected components at the same threshold."""
+    method: str
+
+
 def _cluster(
     view: PartitionView,
+    request: ClusteringRequest,
     threshold: Threshold,
     selection: Selection,
+    *,
     interrupt: Interrupt,
     progress: Progress,
-) -> tuple[Clusters, str]:
+) -> _Clustering:
     cosine = threshold.cosine
-    if selection.is_whole_space and cosine >= selection.space.floor_cosine:
-        method, labels = "forest", labels_from_forest(view, selection, cosine)
+    from_forest = selection.is_whole_space and cosine >= selection.space.floor_cosine
+    method = "forest" if from_forest else "rematch"
+    if request.linkage == "average":
+        found = labels_by_average(
+            view, selection, cosine, from_forest=from_forest, interrupt=interrupt, progress=progress
+        )
+        interrupt.check()
+        return _Clustering(number_clusters(found.labels), number_clusters(found.components), method)
+    if from_forest:
+        labels = labels_from_forest(view, selection, cosine)
     else:
-        method = "rematch"
-        labels = labels_by_matching(view, selection, cosine, interrupt=interrupt, progress=progress)
+        codes = view.codes(selection.space, selection.rows)
+        labels = labels_by_matching(codes, selection, cosine, interrupt=interrupt, progress=progress)
     interrupt.check()
-    return number_clusters(labels), method
+    return _Clustering(number_clusters(labels), None, method)
 
 
-def _counts(view: PartitionView, selection: Selection, clusters: Clusters) -> dict[str, Any]:
-    """Counts that reconcile.
+def _counts(view: PartitionView, selection: Selection, clustering: _Clustering) -> dict[str, Any]:
+    """Counts that reconcile; with average linkage also what connected components would have given.
 
     objects_received = duplicates + deleted + objects; objects = filtered_out + selected; filtered_out = the
     sum of removed_by_filter; selected = the sum of all cluster sizes.
     """
-    space = selection.space
+    space, clusters = selection.space, clustering.clusters
     rejected = sum(
         records
         for (result, _), records in view.counters(space.key.account_id).items()
         if result == "rejected"
     )
-    return {
+    counts = {
         "objects_received": space.duplicates + space.deleted + selection.in_space,
         "duplicates": space.duplicates,
         "deleted": space.deleted,
@@ -190,6 +217,12 @@ def _counts(view: PartitionView, selection: Selection, clusters: Clusters) -> di
         "largest_cluster": int(clusters.sizes[0]),
         "records_rejected": rejected,
     }
+    if (components := clustering.components) is not None:
+        counts["components"] = {
+            "clusters": len(components),
+            "largest_cluster": int(components.sizes[0]),
+        }
+    return counts
 
 
 def _manifest(
@@ -218,7 +251,7 @@ def _manifest(
             "threshold": threshold.value,
             "threshold_cosine": threshold.cosine,
             "similarity": threshold.scale.parameters,
-            "linkage": "components",
+            "linkage": request.linkage,
             "use_track_info": request.use_track_info,
             "save_images": request.images is not None,
             "columns": [column.name for column in request.columns],

@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pytest_asyncio
+from scipy.cluster import hierarchy
 
 from benchmarks.faces import FaceSet, read_clusters, read_faces
+from benchmarks.quality import measure
 from benchmarks.reference import TOLERANCE, cosine_links, within_tolerance
+from stream_cluster.matching import quantise
 from stream_cluster.model import Links
 from stream_cluster.sandbox import Broker
 from tests.support.client import Client, client_of, clustering
@@ -95,6 +98,29 @@ async def test_clusters_equal_scipys_components_but_for_links_at_the_threshold(
     output = tmp_path / "file.zip"
     await cluster_file(stage, output, "--threshold", f"{threshold:g}")
     assert np.array_equal(read_clusters(output, stage.faces.ids), streamed)
+
+
+async def test_average_linkage_is_that_of_scipy_and_finds_the_people(stage: Stage, tmp_path: Path) -> None:
+    threshold = 0.425
+    await stage.client.submit(clustering("average", "lfw", threshold=threshold, linkage="average"))
+    archive = await stage.client.archive("average", "lfw", timeout_s=60)
+    streamed = read_clusters(archive.path, stage.faces.ids)
+    output = tmp_path / "file.zip"
+    await cluster_file(stage, output, "--threshold", f"{threshold:g}", "--linkage", "average")
+    assert np.array_equal(read_clusters(output, stage.faces.ids), streamed)
+
+    codes = quantise(stage.faces.vectors)
+    units = codes / np.linalg.norm(codes.astype(np.float64), axis=1, keepdims=True)
+    distance = (1 - units @ units.T)[np.triu_indices(len(codes), 1)]
+    expected = hierarchy.fcluster(hierarchy.linkage(distance, "average"), 1 - threshold, "distance")
+    pairs = np.unique(np.stack((expected, streamed)), axis=1).shape[1]
+    assert pairs == len(np.unique(expected)) == len(archive.clusters)
+
+    quality = measure(streamed, stage.faces.people)
+    assert quality.pairwise.f >= 0.99
+    assert quality.bcubed.f >= 0.98
+    components = archive.manifest["counts"]["components"]
+    assert components["largest_cluster"] > 2 * quality.largest_cluster
 
 
 FILTERS = {"create_time__gte": "2026-05-01T09:00:00Z", "create_time__lt": "2026-05-01T15:00:00Z"}

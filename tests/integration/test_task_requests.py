@@ -58,22 +58,6 @@ def _later(task: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return {**task, **fields}
 
 
-NOT_AVAILABLE = {
-    "linkage": clustering("", linkage="average"),
-}
-
-
-@pytest.mark.parametrize("name", NOT_AVAILABLE)
-async def test_what_is_not_available_yet_is_refused_by_name(stage: Stage, name: str) -> None:
-    task_id = f"unavailable-{name}"
-    await stage.client.submit({**NOT_AVAILABLE[name], "task_id": task_id})
-    status = await stage.client.ended(task_id)
-    assert (status["status"], status["error"]["code"]) == ("failed", "bad_request")
-    assert name in status["error"]["message"]
-    assert "not available" in status["error"]["message"]
-    assert status["archive"] is None
-
-
 WRONG = {
     "images without a root": (clustering("", save_images=True), "bad_request", "no image root"),
     "unknown filter": (clustering("", filters={"sourcess": ["cam1"]}), "unknown_field", "sources"),

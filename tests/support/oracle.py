@@ -60,3 +60,27 @@ def naive_components(n_rows, pairs):
 
 def _bits(similarity):
     return np.ascontiguousarray(similarity).view(np.uint32).tolist()
+
+
+def average_clusters(codes, threshold, tracks=None):
+    """Average linkage cut at a threshold, as sets of positions: always the closest two merge.
+
+    `tracks`: of each position, None for none; members of one begin as a group.
+    """
+    units = codes / np.linalg.norm(codes.astype(np.float64), axis=1, keepdims=True)
+    similarity = units @ units.T
+    groups = {}
+    for position in range(len(codes)):
+        track = None if tracks is None else tracks[position]
+        groups.setdefault(("alone", position) if track is None else track, []).append(position)
+    groups = list(groups.values())
+    while len(groups) > 1:
+        average, first, second = max(
+            (similarity[np.ix_(one, other)].mean(), -i, -j)
+            for i, one in enumerate(groups)
+            for j, other in enumerate(groups[:i])
+        )
+        if not average > threshold:
+            break
+        groups[-second] += groups.pop(-first)
+    return {frozenset(group) for group in groups}

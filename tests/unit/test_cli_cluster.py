@@ -215,7 +215,6 @@ def test_an_input_that_cannot_be_used_is_one_line_and_code_2(tmp_path, output, m
         (["--threshold", "nan"], "--threshold: found nan"),
         (["--columns", "sourc"], "no column 'sourc' of events; there are age, area, "),
         (["--columns", "source,source"], "the column source is named twice"),
-        (["--linkage", "average"], "content.linkage = average is not available yet"),
         (["--save-images"], "content.save_images: no image root is configured (images.roots)"),
         (["--save-images", "--image-root", "absent"], "--image-root absent: found no directory there"),
         (["--save-images", "--image-root", ".", "--image-root", ".."], "found two for the prefix ''"),

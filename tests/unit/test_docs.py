@@ -215,19 +215,6 @@ def test_log_events_are_all_listed() -> None:
     assert {name for row in rows for name in SPAN.findall(row)} == logged
 
 
-def test_what_is_not_available_is_refused_only_where_the_readme_says_so() -> None:
-    """A place that refuses something, or stops to, has to be told to the readers of README.md."""
-    package = ROOT / "stream_cluster"
-    refusing = {
-        str(file.relative_to(package))
-        for file in package.rglob("*.py")
-        if "is not available yet" in file.read_text(encoding="utf-8")
-    }
-    assert refusing == {
-        "snapshot/request.py",  # generated
-    }
-
-
 GLOSSARY = re.findall(r"^- \*\*(.+?)\*\*: ", TEXTS[ROOT / "docs/glossary.md"], re.MULTILINE)
 WORDS = {
     *(

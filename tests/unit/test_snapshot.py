@@ -192,18 +192,6 @@ def test_an_empty_selection_is_an_error_of_its_own(tmp_path, content, says):
     partition.close()
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        {"linkage": "average"},
-    ],
-)
-def test_what_is_not_available_yet_is_refused_never_ignored(content):
-    with pytest.raises(TaskError, match="is not available yet") as caught:
-        request(**content)
-    assert caught.value.code == "bad_request"
-
-
 def test_an_unknown_column_is_answered_with_those_that_exist():
     with pytest.raises(TaskError, match="no column 'shoe_size' of events; there are age, area, "):
         request(report=Report(columns=["shoe_size"]))

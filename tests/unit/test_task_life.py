@@ -12,8 +12,9 @@ import pytest
 from stream_cluster.errors import Cancelled, TaskError
 from stream_cluster.messages import decode_task, encode_status, parse_time
 from stream_cluster.model import Interrupt
-from stream_cluster.snapshot import archive, clusters, run
+from stream_cluster.snapshot import archive, clusters, linkage, run
 from stream_cluster.state.tasks import StoredTask, TaskEnd, add_task, ask, end_task
+from stream_cluster.state.view import PartitionView
 from tests.support.kafka import eventually
 from tests.support.life import Life, fill, seconds_since
 from tests.support.partitions import open_partition
@@ -88,8 +89,9 @@ def endless_query(view, *arguments, **more):
 STAGES = {
     "select": (run, "select", None),
     "a query that sorts": (run, "select", endless_query),
-    "a query of codes": (clusters, "labels_by_matching", endless_query),
+    "a query of codes": (PartitionView, "codes", endless_query),
     "match": (clusters, "all_pairs", None),
+    "linkage": (linkage, "merge_above", None),
     "clusters from the forest": (run, "labels_from_forest", None),
     "numbers": (run, "number_clusters", None),
     "manifest": (run, "_manifest", None),
@@ -103,14 +105,14 @@ STAGES = {
 @pytest.mark.parametrize("how", ["cancel", "deadline", "delete"])
 async def test_a_task_is_stopped_within_a_second_at_every_stage(folder, monkeypatch, stage, how):
     module, name, instead = STAGES[stage]
-    if name == "labels_by_matching":
-        module = run
     stall = Stall(monkeypatch, module, name, instead)
-    threshold = 0.2 if name in {"all_pairs", "labels_by_matching"} else 0.6  # below and above the floor
+    content = {"threshold": 0.2 if name in {"all_pairs", "codes"} else 0.6}  # below and above the floor
+    if stage == "linkage":
+        content["linkage"] = "average"
     async with Life(folder) as life:
         deadline_s = 0.4 if how == "deadline" else None
         began = time.monotonic()
-        await life.submit(content={"threshold": threshold}, deadline_s=deadline_s)
+        await life.submit(content=content, deadline_s=deadline_s)
         if how != "deadline":
             await eventually(lambda: stall.reached, 5, stage)
             began = time.monotonic()
