@@ -165,8 +165,11 @@ def _average(groups: Groups, links: Links, weights: npt.NDArray[np.float64], int
 def _merge_small_components(groups: Groups, links: Links, level: np.float32, interrupt: Interrupt) -> Links:
     """Finish all components of the links that have few enough groups for a matrix; return the other links."""
     labels = connected_components(len(groups.parent), [(links.a, links.b)])
-    names = np.unique(np.concatenate((links.a, links.b)))
-    counts = np.bincount(labels[names], minlength=int(labels.max()) + 1)
+    interrupt.check()
+    is_linked = np.zeros(len(labels), np.bool_)
+    is_linked[links.a] = True
+    is_linked[links.b] = True
+    counts = np.bincount(labels[is_linked], minlength=int(labels.max()) + 1)
     component = labels[links.a]
     is_small = counts[component] <= DENSE_GROUPS
     small = _select(links, is_small)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from stream_cluster.model import Links, concatenate_links
 
 CAPACITY = 1 << 24
-"""Links that are kept whole: 200 MB, and as much again while they are sorted."""
+"""Links that are kept of too many: 200 MB. Half as many again are held before some are left out."""
 
 
 class StrongestLinks:

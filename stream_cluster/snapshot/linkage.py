@@ -51,8 +51,8 @@ def labels_by_average(
     """Average linkage of the selected objects, cut at a threshold; members of a track begin as one group.
 
     Every cluster lies inside a connected component, so only components of three and more are looked into.
-    Those come from the forest (`from_forest`), or from matching, whose links then serve for both. With more
-    than `capacity` links, the strongest are merged first and the rest is searched for between the groups.
+    Those come from the forest (`from_forest`), or from matching, whose links then serve for both. With many
+    more than `capacity` links, the strongest are merged first, and the rest is searched for between groups.
 
     Raises:
         Cancelled, TaskError: by `interrupt`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.cluster import hierarchy
 
@@ -51,6 +51,7 @@ def way(request, monkeypatch):
 
 @pytest.mark.usefixtures("way")
 def test_rounds_and_matrices_give_the_clusters_of_scipy():
+    @settings(deadline=None)
     @given(sets, thresholds)
     def check(given_set, threshold):
         points = made(given_set)
@@ -65,6 +66,7 @@ def test_rounds_and_matrices_give_the_clusters_of_scipy():
     check()
 
 
+@settings(deadline=None)  # a small capacity takes many passes
 @given(sets, thresholds, st.sampled_from([2, 7, 40, 10**6]), st.booleans())
 def test_clusters_are_those_of_scipy(given_set, threshold, capacity, from_forest):
     points = made(given_set)
