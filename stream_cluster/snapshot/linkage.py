@@ -52,7 +52,7 @@ def labels_by_average(
 
     Every cluster lies inside a connected component, so only components of three and more are looked into.
     Those come from the forest (`from_forest`), or from matching, whose links then serve for both. With many
-    more than `capacity` links, the strongest are merged first and the rest is searched for between the groups.
+    more than `capacity` links, the strongest are merged first, and the rest is searched for between groups.
 
     Raises:
         Cancelled, TaskError: by `interrupt`.
