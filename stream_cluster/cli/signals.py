@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from types import FrameType
+from typing import Any, TypeVar
 
 import typer
 
 from stream_cluster.errors import Cancelled
 from stream_cluster.model import Interrupt
+
+_T = TypeVar("_T")
+_CANCEL_AGAIN_S = 0.5
 
 
 @contextlib.contextmanager
@@ -38,3 +43,33 @@ def stoppable(aftermath: str = "nothing was written") -> Iterator[Interrupt]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def run_until_interrupted(work: Coroutine[Any, Any, _T]) -> _T:
+    """`asyncio.run`, where Ctrl-C ends the work even if a library loses a cancellation.
+
+    `asyncio.wait_for` before Python 3.12 drops one that comes together with its result, and then the single
+    cancellation of `asyncio.run` has no effect.
+
+    Raises:
+        KeyboardInterrupt: on SIGINT, once the work has ended.
+    """
+    interrupted = asyncio.Event()
+
+    async def until_done() -> asyncio.Task[_T]:
+        task = asyncio.ensure_future(work)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
+        stop = asyncio.ensure_future(interrupted.wait())
+        await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        while interrupted.is_set() and not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=_CANCEL_AGAIN_S)
+        return task
+
+    task = asyncio.run(until_done())
+    if interrupted.is_set():
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not complain that nobody did
+        raise KeyboardInterrupt
+    return task.result()

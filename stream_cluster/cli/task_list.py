@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from stream_cluster.cli import options
 from stream_cluster.cli.display import print_json, print_table
 from stream_cluster.cli.failures import EXIT_CODES_HELP
+from stream_cluster.cli.signals import run_until_interrupted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,7 +48,7 @@ def list_tasks(
             return await client.latest(account)
 
     quiet_logs()
-    found = [one for one in asyncio.run(read()) if status in {None, one.status}]
+    found = [one for one in run_until_interrupted(read()) if status in {None, one.status}]
     if as_json:
         print_json({"tasks": [msgspec.to_builtins(one) for one in found]})
     elif found:

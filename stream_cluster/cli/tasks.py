@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +18,7 @@ from stream_cluster.cli.display import (
     warn,
 )
 from stream_cluster.cli.failures import EXIT_CODES_HELP, FAILED, NO_ANSWER, say_error
+from stream_cluster.cli.signals import run_until_interrupted
 from stream_cluster.errors import InputError
 
 if TYPE_CHECKING:
@@ -309,7 +309,7 @@ def _run(work: Coroutine[Any, Any, TaskStatus | None], account: str, task_id: st
 
     quiet_logs()
     try:
-        return asyncio.run(work)
+        return run_until_interrupted(work)
     except KeyboardInterrupt:
         typer.echo(
             f"the task goes on; stream-cluster task watch {task_id} --account {account} follows it", err=True
