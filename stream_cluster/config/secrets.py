@@ -37,7 +37,7 @@ def read_secret_files(values: dict[str, object], sources: dict[str, str]) -> Non
             raise ConfigError(f"{sources[file_key]}: found an empty file {path}, expected a secret")
         values[secret_key] = secret
         sources[secret_key] = f"{sources[file_key]} ({path})"
-    roots: tuple[ImageRoot, ...] = values.get("images.roots", ())  # type: ignore[assignment]
+    roots: tuple[ImageRoot, ...] = values.get("images.roots", ())  # type: ignore[assignment]  # converted already
     for root in roots:
         for name, path in secret_files(root).items():
             where = f"{sources['images.roots']}: root {root.prefix!r}: {name}"

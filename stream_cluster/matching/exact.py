@@ -140,7 +140,9 @@ def all_pairs(
 def _sketch_for(
     codes: Codes | CodeStore, rows: npt.NDArray[np.integer] | None, threshold_cosine: float
 ) -> kernel.Sketch | None:
-    """A sketch of just what is compared; None for few rows, or where it would not help."""
+    """A sketch of just what is compared; None where there is one, for few rows, or where it is of no use."""
+    if rows is None and isinstance(codes, CodeStore) and codes.packed.sketch_width:
+        return None  # the kernel uses those of the store
     count = len(codes) if rows is None else len(rows)
     if count < SKETCH_AFTER or not 0 < threshold_cosine < 1:
         return None

@@ -178,6 +178,7 @@ def _connect(settings: S3Settings, retry_s: float) -> Bucket:
         settings.bucket,
         prefix=settings.prefix.strip("/") or None,
         region=settings.region,
+        # A TypedDict, whose keys mypy cannot see in a comprehension.
         config={name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
         client_options={
             "allow_http": (settings.endpoint or "").startswith("http://"),

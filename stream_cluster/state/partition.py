@@ -18,6 +18,7 @@ it, memory is rebuilt from the database. Either way every record is applied exac
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -205,7 +206,7 @@ class Partition:
                 plan_removal(
                     self._db,
                     space_batch,
-                    lambda space=space: self._loaded(space),  # type: ignore[misc]
+                    functools.partial(self._loaded, space),
                     keeps_links=space.floor_cosine < 1,
                 )
         if self.updates is not None:
