@@ -197,12 +197,17 @@ async def test_a_large_backlog_passes_through_a_small_buffer(broker: Broker, tmp
         client_of(broker, topics) as client,
         running_service(broker, topics, tmp_path, **small) as worker,
     ):
+
+        def fullest() -> int:
+            return max(
+                (runner.buffered_records for runner in worker.service._assignment.runners.values()), default=0
+            )
+
         with EngineGate() as gate:
             await client.produce(records)
+            await worker.until(lambda: fullest() >= limit, 20, "a full buffer behind the batch at the gate")
+            buffered = fullest()
             await worker.until(lambda: worker.sample("paused_partitions") == 1, 20, "a paused partition")
-            (buffered,) = filter(
-                None, [runner.buffered_records for runner in worker.service._assignment.runners.values()]
-            )
             # Paused after the fetch that passed the limit, and no fetch is larger than a batch.
             assert limit <= buffered <= 2 * limit
             gate.open()
