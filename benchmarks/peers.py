@@ -1,6 +1,6 @@
 """This product and well-known libraries on the same task: all pairs above a cosine, and their components.
 
-    python -m benchmarks.peers [--sizes 10000,100000] [--limit-s 600] [--write benchmarks/results/peers.json]
+    python -m benchmarks.peers [--sizes 10000,100000] [--limit-s 600] [--write benchmarks/results/peers.json [--keep]]
 
 The data are those of `benchmarks.seed_data`. Each engine of `benchmarks.peer_engines` runs in a process of
 its own, bound to as many cores as it has threads, one after another. It loads the vectors (not timed), takes
@@ -260,6 +260,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--limit-s", type=float, default=600.0, help="for each engine and size")
     parser.add_argument("--write", type=Path, help="write the results as JSON")
+    parser.add_argument("--keep", action="store_true", help="add to the results that the file has")
     parser.add_argument("--run", choices=list(ENGINES), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -282,6 +283,7 @@ def main(arguments: list[str] | None = None) -> int:
         parameters={**{name: getattr(options, name) for name in names}, "tolerance": TOLERANCE},
         environment=before,
         results=results,
+        keep=options.keep,
     )
     ours = [result for name, result in results.items() if name.endswith(f" {_OURS}")]
     right = all(result.get("links_wrong") == 0 and result["links_missed"] == 0 for result in ours)

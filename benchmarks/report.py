@@ -16,13 +16,29 @@ def write_report(
     parameters: Mapping[str, Any],
     environment: Mapping[str, Any],
     results: Mapping[str, Any],
+    keep: bool = False,
     **more: Any,
 ) -> None:
     """Write it; with no path, do nothing.
 
     `environment`: as `benchmarks.environment` gave it before the measurement. `more` stands before it.
+    `keep` adds the results to those of the file, if there is one: the file's parameters and environment stay,
+    and `added` says of each later run what it measured, and where.
     """
     if path is None:
+        return
+    if keep and path.exists():
+        report = json.loads(path.read_text())
+        report["results"] |= results
+        report.setdefault("added", []).append(
+            {
+                "results": list(results),
+                "parameters": dict(parameters),
+                **more,
+                "environment": dict(environment),
+            }
+        )
+        path.write_text(json.dumps(report, indent=2) + "\n")
         return
     report = {
         "benchmark": name,

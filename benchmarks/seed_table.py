@@ -1,6 +1,6 @@
 """The published table, measured with this product: batch and streaming, at every size and threshold.
 
-    python -m benchmarks.seed_table [--sizes 10000,100000,1000000] [--2m] [--write FILE.json]
+    python -m benchmarks.seed_table [--sizes 10000,100000,1000000] [--write FILE.json [--keep]]
 
 The data are those of `benchmarks.seed_data`, made anew in a temporary folder. For each size:
 
@@ -293,19 +293,18 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--sizes", type=parse_sizes, default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--2m", action="store_true", dest="two_million", help="2,000,000 objects too")
     parser.add_argument("--thresholds", type=_thresholds, default=THRESHOLDS)
     parser.add_argument("--threads", type=int, default=0, help="of the matching; 0 uses all cores")
     parser.add_argument("--write", type=Path, help="write the results as JSON")
+    parser.add_argument("--keep", action="store_true", help="add to the results that the file has")
     parser.add_argument("--stream", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.stream is not None:
         print(json.dumps(stream(options.stream, options.thresholds, options.threads)))
         return 0
     before = environment()
-    sizes = options.sizes + ([2_000_000] if options.two_million else [])
     results: dict[str, dict[str, Any]] = {}
-    for size in sizes:
+    for size in options.sizes:
         with tempfile.TemporaryDirectory(prefix="stream-cluster-benchmark-") as folder:
             results |= measure(size, options.thresholds, options.threads, Path(folder))
     _print(results)
@@ -313,9 +312,10 @@ def main(arguments: list[str] | None = None) -> int:
         options.write,
         "seed_table",
         "make bench-seed-table",
-        parameters={"sizes": sizes, "floor": _FLOOR, "threads": options.threads},
+        parameters={"sizes": options.sizes, "floor": _FLOOR, "threads": options.threads},
         environment=before,
         results=results,
+        keep=options.keep,
     )
     return 0 if all(cell["same_clusters"] for cell in results.values()) else 1
 
