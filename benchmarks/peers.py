@@ -1,6 +1,6 @@
 """This product and well-known libraries on the same task: all pairs above a cosine, and their components.
 
-    python -m benchmarks.peers [--sizes 10000,100000] [--limit-s 600] [--write benchmarks/results/peers.json [--keep]]
+    python -m benchmarks.peers [--sizes 10000,100000] [--limit-s 600] [--write FILE.json [--keep]]
 
 The data are those of `benchmarks.seed_data`. Each engine of `benchmarks.peer_engines` runs in a process of
 its own, bound to as many cores as it has threads, one after another. It loads the vectors (not timed), takes
