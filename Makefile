@@ -11,7 +11,7 @@ ARGS ?=
 .DELETE_ON_ERROR:
 .PHONY: help setup demo check check-native check-aarch64 test test-all bench bench-ingest bench-snapshot bench-faces \
 	bench-kernel bench-peers bench-seed-table bench-stream bench-crossover bench-images bench-selection bench-deletes \
-	bench-updates bench-linkage docs lock clean
+	bench-updates bench-linkage bench-migration docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,6 +98,9 @@ bench-stream: setup ## Benchmark: events per second and latency beside up to a m
 
 bench-crossover: setup ## Benchmark: exact matching against HNSW by the number of resident objects
 	$(BIN)/python -m benchmarks.crossover --write benchmarks/results/crossover.json $(ARGS)
+
+bench-migration: setup ## Benchmark: what ingest notices while a space changes from exact matching to HNSW
+	$(BIN)/python -m benchmarks.migration --write benchmarks/results/migration.json $(ARGS)
 
 bench-linkage: setup ## Benchmark: connected components and average linkage, at scale and on labelled real faces, DATA=folder
 	$(BIN)/python -m benchmarks.linkage --data $(DATA) --write benchmarks/results/linkage.json $(ARGS)
