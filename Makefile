@@ -9,7 +9,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo check check-native check-aarch64 test test-all bench bench-ingest bench-snapshot bench-faces \
+.PHONY: help setup demo check lint check-native check-aarch64 test test-all bench bench-ingest bench-snapshot bench-faces \
 	bench-kernel bench-peers bench-seed-table bench-stream bench-crossover bench-images bench-selection bench-deletes \
 	bench-updates bench-linkage bench-migration docs lock clean
 
@@ -34,12 +34,14 @@ $(INSTALLED): pyproject.toml requirements.lock $(NATIVE)
 demo: setup ## Start a broker and the service, stream generated events, run a task, show the archive
 	$(BIN)/python -m stream_cluster.sandbox.demo
 
-check: setup ## Lint, formatting, types, the direction of imports, and the tests that need no broker
+check: lint ## Lint, formatting, types, the direction of imports, and the tests that need no broker
+	$(BIN)/python -m pytest -q tests/unit tests/property $(ARGS)
+
+lint: setup ## The part of `check` that runs no test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest -q tests/unit tests/property $(ARGS)
 
 # Test programs of the kernel are built apart from the package: with sanitizers, or for another processor.
 KERNEL_TEST := -G Ninja -DKERNEL_MODULE=OFF -DKERNEL_TESTS=ON
