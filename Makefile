@@ -11,7 +11,7 @@ ARGS ?=
 .DELETE_ON_ERROR:
 .PHONY: help setup demo check lint check-native check-aarch64 test test-all bench bench-ingest bench-snapshot bench-faces \
 	bench-kernel bench-peers bench-seed-table bench-stream bench-crossover bench-images bench-selection bench-deletes \
-	bench-updates bench-linkage bench-migration docs lock clean
+	bench-updates bench-linkage bench-linkage-scale bench-migration face-statistics docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,6 +106,12 @@ bench-migration: setup ## Benchmark: what ingest notices while a space changes f
 
 bench-linkage: setup ## Benchmark: connected components and average linkage, at scale and on labelled real faces, DATA=folder
 	$(BIN)/python -m benchmarks.linkage --data $(DATA) --write benchmarks/results/linkage.json $(ARGS)
+
+bench-linkage-scale: setup ## Benchmark: where components collapse and average linkage does not, faces by size and threshold
+	$(BIN)/python -m benchmarks.linkage_scale --write benchmarks/results/linkage_scale.json $(ARGS)
+
+face-statistics: setup ## Aggregate figures of labelled real faces, from which benchmarks make faces up, DATA=folder
+	$(BIN)/python -m benchmarks.face_statistics --data $(DATA) --write benchmarks/face_statistics.json $(ARGS)
 
 bench-deletes: setup ## Benchmark: deletions a second beside resident objects, and the worst component
 	$(BIN)/python -m benchmarks.deletes --write benchmarks/results/deletes.json $(ARGS)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import csv
 import gzip
 import io
 import json
@@ -18,7 +17,6 @@ import os
 import shutil
 import sys
 import tempfile
-import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +27,6 @@ import numpy.typing as npt
 
 from benchmarks.environment import environment
 from benchmarks.process import Usage, run_measured
-from benchmarks.quality import measure
 from benchmarks.reference import (
     TOLERANCE,
     Vectors,
@@ -38,6 +35,12 @@ from benchmarks.reference import (
     cosine_links,
     within_tolerance,
 )
+from stream_cluster.errors import InputError
+from stream_cluster.evaluation.archive import read_archive
+from stream_cluster.evaluation.measures import measure
+from stream_cluster.evaluation.truth import match, read_truth
+from stream_cluster.model import Interrupt, no_progress
+from stream_cluster.offline.sources import find_sources
 
 Labels64 = npt.NDArray[np.int64]
 
@@ -64,33 +67,30 @@ def read_faces(folder: Path) -> FaceSet:
                 raise ValueError(f"event {event['event_id']}: encoding {descriptor['encoding']}, not float32")
             ids.append(event["event_id"])
             rows.append(np.frombuffer(base64.b64decode(descriptor["data"]), "<f4"))
-    with (folder / "people.csv").open(newline="") as table:
-        person_of = {row["event_id"]: int(row["person"]) for row in csv.DictReader(table)}
-    unknown = sum(object_id not in person_of for object_id in ids)
-    if unknown:
-        raise ValueError(f"people.csv lacks {unknown} of {len(ids)} objects")
-    return FaceSet(ids, np.stack(rows), np.array([person_of[object_id] for object_id in ids]))
+    [source] = find_sources([str(folder / "people.csv")])
+    try:
+        labelled = match(read_truth(source, Interrupt(), no_progress), ids, "events.jsonl.gz")
+    except InputError as error:
+        raise ValueError(str(error)) from error
+    if labelled.without_label:
+        raise ValueError(f"people.csv lacks {labelled.without_label} of {len(ids)} objects")
+    return FaceSet(ids, np.stack(rows), labelled.people)
 
 
 def read_clusters(archive: Path, ids: list[str]) -> Labels64:
-    """Cluster number of each id from the archive's `clusters.jsonl`.
+    """Cluster number of each id from an archive.
 
     Raises `ValueError` unless the archive holds exactly these objects, once each.
     """
-    row_of = {object_id: row for row, object_id in enumerate(ids)}
-    labels = np.full(len(ids), -1, np.int64)
-    with zipfile.ZipFile(archive) as members, members.open("clusters.jsonl") as lines:
-        for line in lines:
-            cluster = msgspec.json.decode(line)
-            for object_id in cluster["objects"]:
-                row = row_of.get(object_id)
-                if row is None or labels[row] != -1:
-                    raise ValueError(f"{archive.name}: object {object_id} is unknown or listed twice")
-                labels[row] = cluster["cluster"]
-    missing = int(np.count_nonzero(labels == -1))
-    if missing:
-        raise ValueError(f"{archive.name}: {missing} of {len(ids)} objects are in no cluster")
-    return labels
+    try:
+        found = read_archive(archive, Interrupt(), no_progress)
+    except InputError as error:
+        raise ValueError(str(error)) from error
+    cluster_of = dict(zip(found.ids, found.clusters.tolist(), strict=True))
+    unknown, missing = len(cluster_of.keys() - set(ids)), sum(one not in cluster_of for one in ids)
+    if unknown or missing:
+        raise ValueError(f"{archive.name}: {unknown} are unknown, {missing} of {len(ids)} missing")
+    return np.array([cluster_of[object_id] for object_id in ids])
 
 
 def run_cluster(events: Path, threshold: float, output: Path, threads: int = 0) -> Usage:

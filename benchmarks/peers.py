@@ -35,13 +35,13 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import quality
 from benchmarks.environment import environment
 from benchmarks.peer_engines import ENGINES, numpy_tiles
 from benchmarks.process import Measured, peak_memory_bytes
 from benchmarks.reference import TOLERANCE
 from benchmarks.report import write_report
 from benchmarks.seed_data import parse_sizes, seed_data
+from stream_cluster.evaluation import measures
 from stream_cluster.graph.components import connected_components
 from stream_cluster.matching import all_pairs, limit_threads, quantise
 from stream_cluster.matching.codes import inverse_norms
@@ -154,7 +154,7 @@ def judge(truth: Truth, pairs: Keys, labels: npt.NDArray[np.int32]) -> dict[str,
         return int(np.isin(some, others, assume_unique=True).sum())
 
     found = common(truth.links, pairs)
-    compared = quality.measure(labels, truth.labels)
+    compared = measures.measure(labels, truth.labels)
     return {
         "links_true": len(truth.links),
         "links_found_share": round(found / len(truth.links), 6) if len(truth.links) else 1.0,

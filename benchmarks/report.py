@@ -23,21 +23,18 @@ def write_report(
 
     `environment`: as `benchmarks.environment` gave it before the measurement. `more` stands before it.
     `keep` adds the results to those of the file, if there is one: the file's parameters and environment stay,
-    and `added` says of each later run what it measured, and where.
+    and `added` says of each later run what it measured, and where. A run may write again and again.
     """
     if path is None:
         return
     if keep and path.exists():
         report = json.loads(path.read_text())
         report["results"] |= results
-        report.setdefault("added", []).append(
-            {
-                "results": list(results),
-                "parameters": dict(parameters),
-                **more,
-                "environment": dict(environment),
-            }
-        )
+        if report["environment"] != environment:
+            later = {"results": list(results), "parameters": dict(parameters), **more}
+            # What this very run wrote before is in its results again.
+            others = [one for one in report.get("added", []) if one["environment"] != environment]
+            report["added"] = [*others, {**later, "environment": dict(environment)}]
         path.write_text(json.dumps(report, indent=2) + "\n")
         return
     report = {

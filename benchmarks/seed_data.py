@@ -23,7 +23,7 @@ from __future__ import annotations
 import argparse
 import sys
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -56,8 +56,10 @@ _LATENT = 128
 _DECAY = 25.1  # of the spectrum, in dimensions: about twice as many are effective
 # Share, and range of the fidelity. clear·clear > 0.9 > clear·dim > 0.81 > clear·poor > 0.5.
 _CLEAR, _DIM_LIGHT, _POOR = (0.922, 0.965, 0.997), (0.0385, 0.85, 0.885), (0.0395, 0.64, 0.72)
-_COMMON = (0.913, 0.978)  # cosine of an unreadable picture to their common direction
-_NOBODY = -1
+COMMON = (0.913, 0.978)
+"""Cosine of an unreadable picture to their common direction, from and to."""
+NOBODY = -1
+"""Person of a picture that shows nobody."""
 
 
 @dataclass(frozen=True)
@@ -75,16 +77,7 @@ class SeedData:
     @cached_property
     def person_of(self) -> npt.NDArray[np.int32]:
         """Person in each row of the first copy, -1 for nobody's picture. int32, shape (objects,)."""
-        unreadable = round(_UNREADABLE * self.objects)
-        photographs = np.arange(1, _MOST_PHOTOGRAPHS + 1)
-        share = np.cumsum(photographs**-_POWER)
-        # Multiples of the golden ratio instead of chance: even a small set has the numbers of a large one.
-        position = (np.arange(1, self.objects + 1) * ((5**0.5 - 1) / 2)) % 1.0
-        sizes = np.searchsorted(share / share[-1], position) + 1
-        last = int(np.searchsorted(np.cumsum(sizes), self.objects)) + 1
-        people = np.repeat(np.arange(last, dtype=np.int32), sizes[:last])
-        people = np.concatenate((np.full(unreadable, _NOBODY, np.int32), people))[: self.objects]
-        return people[np.random.default_rng([self.seed, 1]).permutation(self.objects)]
+        return draw_people(self.objects, _POWER, _MOST_PHOTOGRAPHS, self.seed)
 
     def blocks(self) -> Iterator[Vectors]:
         """All rows in order, in blocks of float32 of shape (at most 8192, 512); rows have length 1."""
@@ -106,31 +99,58 @@ class SeedData:
     def _block(self, first: int) -> Vectors:
         person = self.person_of[first : first + BLOCK]
         random = np.random.default_rng([self.seed, 3, first])
-        nobody = person == _NOBODY
+        nobody = person == NOBODY
         latent = hashed_directions(self.seed, "seed-person", person.astype(np.int64), _LATENT)
         latent *= np.exp(-np.arange(_LATENT) / (2 * _DECAY)).astype(np.float32)
-        towards = _unit(latent) @ self._axes[:_LATENT]
+        towards = unit(latent) @ self._axes[:_LATENT]
         towards[nobody] = self._axes[_LATENT]
         fidelity = _fidelity(random, len(person))
-        fidelity[nobody] = random.uniform(*_COMMON, int(nobody.sum()))
+        fidelity[nobody] = random.uniform(*COMMON, int(nobody.sum()))
         noise = random.standard_normal((len(person), DIM), dtype=np.float32)
         noise *= np.sqrt((1 - fidelity**2) / DIM).astype(np.float32)[:, None]
         towards *= fidelity.astype(np.float32)[:, None]
-        return _unit(towards + noise)
+        return unit(towards + noise)
 
     def write(self, path: Path) -> None:
-        """Write an `.npz` of `ids` and `descriptors`, block by block, not compressed."""
-        width = len(str(len(self) - 1))
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            with archive.open("ids.npy", "w", force_zip64=True) as member:
-                _header(member, (len(self),), np.dtype(f"S{width}"))
-                for first in range(0, len(self), BLOCK):
-                    rows = range(first, min(first + BLOCK, len(self)))
-                    member.write("".join(f"{row:0{width}d}" for row in rows).encode("ascii"))
-            with archive.open("descriptors.npy", "w", force_zip64=True) as member:
-                _header(member, (len(self), DIM), np.dtype("<f4"))
-                for block in self.blocks():
-                    member.write(block.astype("<f4", copy=False).tobytes())
+        """Write an `.npz` of `ids` and `descriptors`."""
+        write_npz(path, len(self), DIM, self.blocks())
+
+
+def draw_people(objects: int, power: float, most: int, seed: int) -> npt.NDArray[np.int32]:
+    """Person of each object, `NOBODY` for nobody's picture, in random order. int32, shape (objects,).
+
+    k^-power of the people have k photographs, up to `most`.
+    """
+    unreadable = round(_UNREADABLE * objects)
+    share = np.cumsum(np.arange(1, most + 1) ** -power)
+    # Multiples of the golden ratio instead of chance: even a small set has the numbers of a large one.
+    position = (np.arange(1, objects + 1) * ((5**0.5 - 1) / 2)) % 1.0
+    sizes = np.searchsorted(share / share[-1], position) + 1
+    last = int(np.searchsorted(np.cumsum(sizes), objects)) + 1
+    people = np.repeat(np.arange(last, dtype=np.int32), sizes[:last])
+    people = np.concatenate((np.full(unreadable, NOBODY, np.int32), people))[:objects]
+    return people[np.random.default_rng([seed, 1]).permutation(objects)]
+
+
+def ids_of(objects: int) -> list[str]:
+    """The ids that `write_npz` gives: numbers of one width."""
+    width = len(str(objects - 1))
+    return [f"{row:0{width}d}" for row in range(objects)]
+
+
+def write_npz(path: Path, objects: int, dim: int, blocks: Iterable[Vectors]) -> None:
+    """Write an `.npz` of `ids` and `descriptors`, block by block, not compressed."""
+    width = len(str(objects - 1))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        with archive.open("ids.npy", "w", force_zip64=True) as member:
+            _header(member, (objects,), np.dtype(f"S{width}"))
+            for first in range(0, objects, BLOCK):
+                rows = range(first, min(first + BLOCK, objects))
+                member.write("".join(f"{row:0{width}d}" for row in rows).encode("ascii"))
+        with archive.open("descriptors.npy", "w", force_zip64=True) as member:
+            _header(member, (objects, dim), np.dtype("<f4"))
+            for block in blocks:
+                member.write(block.astype("<f4", copy=False).tobytes())
 
 
 def seed_data(objects: int, seed: int = 1) -> SeedData:
@@ -152,7 +172,8 @@ def _fidelity(random: np.random.Generator, count: int) -> npt.NDArray[np.float64
     return random.uniform(low, high)
 
 
-def _unit(vectors: Vectors) -> Vectors:
+def unit(vectors: Vectors) -> Vectors:
+    """The rows scaled to length 1."""
     lengths = np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
     result: Vectors = vectors / lengths
     return result

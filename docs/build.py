@@ -249,11 +249,17 @@ def headlines() -> str:
 def _result(path: Path) -> str:
     report: dict[str, Any] = msgspec.json.decode(path.read_bytes())
     machine = report.pop("environment", {})
+    added = report.pop("added", [])
     runs = {head: dict(_leaves(run, "")) for head, run in _runs(report.pop("results", {})).items()}
     names = list(dict.fromkeys(name for run in runs.values() for name in run))
     figures = [[code(name), *(_figure(name, run.get(name)) for run in runs.values())] for name in names]
     about = [f"{name}: {_figure(name, value)}" for name, value in _leaves(report, "")]
     lines = [f"### {path.name}", "", "; ".join(about), "", _machine(machine), ""]
+    for later in added:
+        lines += [f"Added later: {', '.join(later['results'])}. {_machine(later['environment'])}", ""]
+    picture = path.with_suffix(".svg")
+    if picture.exists():
+        lines += [f"![{path.stem}](../benchmarks/results/{picture.name})", ""]
     return "\n".join([*lines, table(["figure", *runs], figures) if figures else ""]).strip()
 
 

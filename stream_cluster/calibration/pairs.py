@@ -10,7 +10,6 @@ Cosines are those of codes, by the definition that matching uses.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,12 +25,11 @@ from stream_cluster.matching import all_pairs, quantise
 from stream_cluster.matching.codes import inverse_norms, pair_dots, similarities
 from stream_cluster.matching.scale import EVERY_PAIR
 from stream_cluster.model import Codes, Interrupt, InverseNorms, Progress
-from stream_cluster.offline.sources import Source, read_lines
+from stream_cluster.offline.sources import Source, read_rows
 from stream_cluster.offline.vectors import open_vectors
 
 _BLOCK_ROWS = 8192
 _BLOCK_PAIRS = 1 << 18
-_MAX_LINE_BYTES = 1 << 16
 _SAME: Mapping[str, bool] = {"0": False, "1": True}
 
 Indices = npt.NDArray[np.int64]
@@ -204,7 +202,7 @@ def scores_of_pairs(
         read_bytes += count
         progress("pairs", min(read_bytes / source.size_bytes, 1.0) if source.size_bytes else 0.0)
 
-    rows = _rows(source, interrupt, on_bytes)
+    rows = read_rows(source, interrupt, on_bytes)
     _, header = next(rows, (0, []))
     wanted = ("cosine", "same") if descriptors is None else ("a", "b", "same")
     if not set(wanted) <= set(header):
@@ -277,12 +275,3 @@ def _cosine(text: str, where: str) -> float:
     if not -1 <= cosine <= 1:  # also of NaN
         raise InputError(f"{where}: cosine: found {text!r}, expected a number from -1 to 1")
     return cosine
-
-
-def _rows(source: Source, interrupt: Interrupt, on_bytes: Any) -> Iterator[tuple[int, list[str]]]:
-    """(line number, fields) of each line that is not blank."""
-    for number, line in read_lines(source, _MAX_LINE_BYTES, interrupt, on_bytes):
-        try:
-            yield number, next(csv.reader([line.decode()], strict=True))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise InputError(f"{source.name}:{number}: not CSV in UTF-8: {error}") from error

@@ -1,20 +1,16 @@
-"""Error rates drawn: as characters for a terminal, and as a PNG with Matplotlib.
-
-Matplotlib is optional (`pip install 'stream-cluster[plot]'`), so it is imported when a picture is asked for.
-"""
+"""Error rates drawn: as characters for a terminal, and as a picture."""
 
 from __future__ import annotations
 
-import importlib
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from stream_cluster.calibration.rates import Rates
-from stream_cluster.errors import InputError
+from stream_cluster.pictures import new_figure, save
 
 if TYPE_CHECKING:
     from stream_cluster.calibration.report import Calibration
@@ -74,31 +70,17 @@ def _decades(rates: Rates) -> int:
     return min(max(math.ceil(math.log10(rates.impostor_pairs)), 2), _MAX_DECADES)
 
 
-def require_matplotlib() -> None:
-    """Raise InputError, which says how to install it, when Matplotlib is not there."""
-    try:
-        importlib.import_module("matplotlib.figure")
-    except ImportError as missing:
-        raise InputError(
-            f"--plot needs Matplotlib ({missing}): pip install 'stream-cluster[plot]'; the plot in the "
-            "terminal does without"
-        ) from missing
-
-
-def write_png(calibration: Calibration, target: Path) -> None:
+def write_plot(calibration: Calibration, target: Path) -> None:
     """FMR and FNMR against the threshold, and the detection error trade-off, beside each other.
 
     Raises:
-        InputError: no Matplotlib, or the file cannot be written.
+        InputError: no Matplotlib, a name that does not end in .png or .svg, or the file cannot be written.
     """
-    require_matplotlib()
-    from matplotlib.figure import Figure  # noqa: PLC0415 - optional, see above
-
     rates = calibration.rates
     first, last = _shown(rates)
     shown = slice(first, last + 1)
     lowest = 10.0 ** -_decades(rates)
-    figure: Any = Figure(figsize=(12, 5), layout="constrained")
+    figure = new_figure(12, 5)
     errors, trade_off = figure.subplots(1, 2)
     errors.semilogy(rates.cosines[shown], _positive(rates.fmr[shown]), label="false-match rate")
     errors.semilogy(rates.cosines[shown], _positive(rates.fnmr[shown]), label="false-non-match rate")
@@ -115,10 +97,7 @@ def write_png(calibration: Calibration, target: Path) -> None:
     trade_off.set(xlabel="false-match rate", ylabel="false-non-match rate", title="Detection error trade-off")
     for axes in (errors, trade_off):
         axes.grid(visible=True, which="major", alpha=0.4)
-    try:
-        figure.savefig(target, format="png", dpi=120, metadata={"Software": None})
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
+    save(figure, target)
 
 
 def _positive(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

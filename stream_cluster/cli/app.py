@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from stream_cluster import __version__
-from stream_cluster.cli import calibrate, cluster, config, erase, generate, inspect, produce, service, tasks
+from stream_cluster.cli import (
+    calibrate,
+    cluster,
+    config,
+    erase,
+    evaluate,
+    generate,
+    inspect,
+    produce,
+    service,
+    tasks,
+)
 from stream_cluster.cli.failures import DEBUG_VARIABLE, EXIT_CODES_HELP, Commands
 
 app = typer.Typer(
@@ -47,6 +58,7 @@ app.command(epilog=erase.EPILOG)(erase.erase)
 app.command(epilog=generate.EPILOG)(generate.generate)
 app.command(epilog=inspect.EPILOG)(inspect.inspect)
 app.command(epilog=calibrate.EPILOG)(calibrate.calibrate)
+app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(epilog=config.SCHEMA_EPILOG)(config.schema)
 app.command(name="check-config", epilog=config.CHECK_EPILOG)(config.check_config)
 

@@ -102,7 +102,9 @@ def calibrate(
     plot: Annotated[
         Path | None,
         typer.Option(
-            "--plot", help="Write a picture of the error rates, needs Matplotlib.", metavar="FILE.png"
+            "--plot",
+            help="Write a picture of the error rates, .png or .svg; needs Matplotlib.",
+            metavar="PICTURE",
         ),
     ] = None,
     as_json: options.AsJson = False,
@@ -112,19 +114,20 @@ def calibrate(
     Cosines are computed as matching does, from int8 codes. All genuine pairs are compared, and up to
     --max-impostor-pairs others.
     """
-    from stream_cluster.calibration.plot import require_matplotlib, write_png
+    from stream_cluster.calibration.plot import write_plot
     from stream_cluster.calibration.report import as_dict, settings_text
     from stream_cluster.calibration.report import calibrate as fit
+    from stream_cluster.pictures import check_picture
 
     if not 0 < target_fmr < 1:  # also of NaN
         raise InputError(f"--target-fmr: found {target_fmr:g}, expected a rate above 0 and below 1")
     if plot is not None:
-        require_matplotlib()
+        check_picture(plot)
     with stoppable() as interrupt, progress_display(_GROUPS) as progress:
         scores, impostors = _read(file, descriptors, max_impostor_pairs, seed, interrupt, progress)
         calibration = fit(scores, impostors, target_fmr)
     if plot is not None:
-        write_png(calibration, plot)
+        write_plot(calibration, plot)
     _warn(calibration)
     text = settings_text(calibration, descriptor_type, descriptor_version, settings_format)
     if as_json:

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stream_cluster.cli import options
-from stream_cluster.cli.display import print_facts, print_json, progress_display, warn
+from stream_cluster.cli.display import print_facts, print_json, progress_display, warn_rejected
 from stream_cluster.cli.failures import EXIT_CODES_HELP
 from stream_cluster.cli.signals import stoppable
 from stream_cluster.errors import InputError
 
 if TYPE_CHECKING:
-    from stream_cluster.config import Settings
-    from stream_cluster.model import DescriptorType
     from stream_cluster.offline.run import OfflineResult
 
 EPILOG = f"""\
@@ -118,7 +116,7 @@ def cluster(
             settings,
             output,
             account_id=account,
-            vector_version=_vector_version(descriptor_version, settings, descriptor_type),
+            vector_version=options.vector_version(descriptor_version, settings, descriptor_type),
             interrupt=interrupt,
             progress=progress,
         )
@@ -138,19 +136,9 @@ def _image_roots(given: list[str] | None) -> list[dict[str, Any]] | None:
     return roots
 
 
-def _vector_version(asked: int | None, settings: Settings, descriptor_type: DescriptorType) -> int:
-    """Version of the descriptors in an .npz, which does not say: the one the task is about, else 1."""
-    configured: int | None = getattr(settings.matching.descriptor_version, descriptor_type)
-    return next((version for version in (asked, configured) if version is not None), 1)
-
-
 def _show(result: OfflineResult, *, as_json: bool) -> None:
     load = result.load
-    rejected = sum(load.rejected.values())
-    if rejected:
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in load.rejected.most_common())
-        examples = "".join(f"\n  {example}" for example in load.examples)
-        warn(f"{rejected:,} of {load.records:,} records were rejected ({reasons}):{examples}")
+    warn_rejected(load)
     if as_json:
         print_json(_as_dict(result))
         return
@@ -163,7 +151,7 @@ def _show(result: OfflineResult, *, as_json: bool) -> None:
         "threshold": f"{result.snapshot.threshold:g}",
         "duplicates": load.duplicates,
         "filtered out": result.counts["filtered_out"],
-        "rejected records": rejected,
+        "rejected records": sum(load.rejected.values()),
         "time": ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.timings_s.items()),
     }
     if (components := result.counts.get("components")) is not None:

@@ -8,13 +8,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from stream_cluster.offline.load import LoadReport
 
 SHOW_AFTER_S = 2.0
 """Work that is over sooner shows no progress at all."""
@@ -115,6 +118,15 @@ def print_table(table: Table) -> None:
 def warn(message: str) -> None:
     """Write `warning: …` to stderr."""
     typer.echo(f"warning: {message}", err=True)
+
+
+def warn_rejected(load: LoadReport) -> None:
+    """Say how many records of a file were rejected and why; nothing when none were."""
+    rejected = sum(load.rejected.values())
+    if rejected:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in load.rejected.most_common())
+        examples = "".join(f"\n  {example}" for example in load.examples)
+        warn(f"{rejected:,} of {load.records:,} records were rejected ({reasons}):{examples}")
 
 
 def place_of(url: str) -> str:

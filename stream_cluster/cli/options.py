@@ -189,6 +189,12 @@ def settings_of(config: Path | None, *, bootstrap_servers: str | None = None, **
     return settings_with_sources(config, overrides).settings
 
 
+def vector_version(asked: int | None, settings: Settings, descriptor_type: DescriptorType) -> int:
+    """Version of the descriptors in an .npz, which does not say: the one the task is about, else 1."""
+    configured: int | None = getattr(settings.matching.descriptor_version, descriptor_type)
+    return next((version for version in (asked, configured) if version is not None), 1)
+
+
 def make_request(kind: Literal["cancel", "delete"], task_id: str, account_id: str) -> _Request:
     """The request to cancel or delete a task. Raises InputError when an id is not legal."""
     from stream_cluster.messages import CancelRequest, DeleteRequest, decode_task

@@ -24,7 +24,9 @@ DENSE_GROUPS = 6_000
 """Largest component whose matrix of similarities is made: 290 MB."""
 
 _ROUNDS = 8
-"""Rounds of merges between two looks for components that are small enough for a matrix."""
+"""Rounds of merges between two looks for components that are small enough for a matrix, at most."""
+_ENOUGH = 0.1
+"""Share of the links that a round has to do away with to be worth another one."""
 _BLOCK_LINKS = 1 << 20
 """Links worked on between two looks at the interrupt."""
 _NOBODY = np.uint32(0xFFFF_FFFF)
@@ -52,12 +54,16 @@ def merge_above(
     total = max(len(links), 1)
     while len(links):
         for _ in range(_ROUNDS):
+            before = len(links)
             links = _round(groups, links, level, interrupt)
             progress("linkage", 1 - len(links) / total)
             if not len(links):
                 return
+            if before - len(links) < _ENOUGH * before:
+                break
         # Where everything is nearest to one growing group, a round merges one pair of a component.
         links = _merge_small_components(groups, links, level, interrupt)
+        links = _merge_strongest(groups, links, level, interrupt)
 
 
 def _select(links: Links, keep: npt.NDArray[np.bool_]) -> Links:
@@ -80,9 +86,14 @@ def _round(groups: Groups, links: Links, level: np.float32, interrupt: Interrupt
     older, younger = names[mutual], partner[mutual].astype(np.int64)
     sizes = groups.sizes.copy()
     groups.merge(older, younger, interrupt)
-    changed = np.zeros(len(sizes), np.bool_)
-    changed[older] = True
-    changed[younger] = True
+    return _update(groups, sizes, links, level, interrupt)
+
+
+def _update(
+    groups: Groups, sizes: npt.NDArray[np.int64], links: Links, level: np.float32, interrupt: Interrupt
+) -> Links:
+    """The links between groups as they are now, from those between the groups that had these sizes."""
+    changed = groups.sizes != sizes
     parts = [no_links()]
     affected = [no_links()]
     for block in _blocks(len(links)):
@@ -120,7 +131,8 @@ def _contract(
     `sizes`: of the groups before they merged.
     """
     weights = (sizes[links.a] * sizes[links.b]).astype(np.float64)
-    one, other = groups.parent[links.a], groups.parent[links.b]
+    group_of = groups.group_of()
+    one, other = group_of[links.a], group_of[links.b]
     a, b = np.minimum(one, other).astype(np.uint32), np.maximum(one, other).astype(np.uint32)
     del one, other
     parts = [no_links()]
@@ -164,13 +176,7 @@ def _average(groups: Groups, links: Links, weights: npt.NDArray[np.float64], int
 
 def _merge_small_components(groups: Groups, links: Links, level: np.float32, interrupt: Interrupt) -> Links:
     """Finish all components of the links that have few enough groups for a matrix; return the other links."""
-    labels = connected_components(len(groups.parent), [(links.a, links.b)])
-    interrupt.check()
-    is_linked = np.zeros(len(labels), np.bool_)
-    is_linked[links.a] = True
-    is_linked[links.b] = True
-    counts = np.bincount(labels[is_linked], minlength=int(labels.max()) + 1)
-    component = labels[links.a]
+    component, counts = _components(len(groups.parent), links, interrupt)
     is_small = counts[component] <= DENSE_GROUPS
     small = _select(links, is_small)
     order = np.argsort(component[is_small], kind="stable")
@@ -184,6 +190,37 @@ def _merge_small_components(groups: Groups, links: Links, level: np.float32, int
     if members:
         groups.join(np.concatenate(members), np.concatenate(merged_into), interrupt)
     return _select(links, ~is_small)
+
+
+def _merge_strongest(groups: Groups, links: Links, level: np.float32, interrupt: Interrupt) -> Links:
+    """Merge down to a higher level, above which all components are small; return the links that are left.
+
+    A merge at a level comes before all merges below it, so the hierarchy stays the same.
+    """
+    count = len(links) // 2
+    while count:
+        place = len(links) - 1 - count
+        higher = np.float32(np.partition(links.similarity, place)[place])
+        strongest = _select(links, links.similarity > higher)
+        interrupt.check()
+        _, counts = _components(len(groups.parent), strongest, interrupt)
+        if counts.max(initial=0) <= DENSE_GROUPS:
+            sizes = groups.sizes.copy()
+            _merge_small_components(groups, strongest, higher, interrupt)
+            return _update(groups, sizes, links, level, interrupt)
+        count //= 2
+    return links
+
+
+def _components(
+    count: int, links: Links, interrupt: Interrupt
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Component of each link, shape (len(links),), and how many groups each component has."""
+    labels = connected_components(count, [(links.a, links.b)], interrupt)
+    is_linked = np.zeros(count, np.bool_)
+    is_linked[links.a] = True
+    is_linked[links.b] = True
+    return labels[links.a], np.bincount(labels[is_linked], minlength=int(labels.max()) + 1)
 
 
 def _merge_densely(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from stream_cluster.messages import DecodeRules, TaskRequest
 from stream_cluster.model import Interrupt, Progress
 from stream_cluster.offline.load import Loader, LoadReport, VectorRules
 from stream_cluster.offline.sources import Source
-from stream_cluster.snapshot.request import ClusteringRequest, resolve_request
+from stream_cluster.snapshot.request import resolve_request
 from stream_cluster.snapshot.run import SnapshotResult, run_snapshot
 from stream_cluster.state.database import database_path
 from stream_cluster.state.partition import Partition, PartitionIdentity
@@ -71,23 +72,71 @@ def cluster_files(
         StateError: the temporary directory or the output is full or cannot be written.
     """
     request = resolve_request(task, settings, time.time_ns() // 1000)
-    limit_threads(settings.matching.threads)
     _check_output(output)
     content = task.content
     vector_rules = VectorRules(content.object_type, content.descriptor_type, vector_version)
+    began = time.perf_counter()
+    with loaded_files(
+        sources,
+        settings,
+        vector_rules,
+        account_id=account_id,
+        interrupt=interrupt,
+        progress=progress,
+    ) as loaded:
+        read_s = time.perf_counter() - began
+        # A file has no moment at which a task was read, so no object lies after it.
+        request = replace(request, account_id=loaded.account_id, read_time_us=None)
+        snapshot = run_snapshot(
+            loaded.view, request, output, interrupt=interrupt, progress=progress, as_of=None
+        )
+    timings_s = {"read": round(read_s, 4), **snapshot.timings_s}
+    return OfflineResult(loaded.account_id, snapshot, loaded.report, _counts(output), timings_s)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFiles:
+    """The objects of some inputs, in a state that is thrown away."""
+
+    account_id: str
+    """The one that was asked for, else the only one there is."""
+    report: LoadReport
+    view: PartitionView
+
+
+@contextlib.contextmanager
+def loaded_files(
+    sources: Sequence[Source],
+    settings: Settings,
+    vector_rules: VectorRules,
+    *,
+    account_id: str | None,
+    interrupt: Interrupt,
+    progress: Progress,
+) -> Iterator[LoadedFiles]:
+    """Read some inputs into a temporary state, which nothing is matched in.
+
+    To an `empty_selection` that is raised inside of the block is added what there is to select.
+
+    Raises:
+        InputError: an input cannot be used, or all records were rejected.
+        Cancelled: asked to stop.
+        StateError: the temporary directory is full or cannot be written.
+    """
+    limit_threads(settings.matching.threads)
     with tempfile.TemporaryDirectory(prefix="stream-cluster-") as folder:
         path = database_path(Path(folder), 0)
-        began = time.perf_counter()
         loader = _load(
             path, sources, vector_rules, settings, account_id, interrupt=interrupt, progress=progress
         )
-        read_s = time.perf_counter() - began
         account = _account(loader)
-        # A file has no moment at which a task was read, so no object lies after it.
-        request = replace(request, account_id=account, read_time_us=None)
-        snapshot = _snapshot(path, request, output, interrupt, progress)
-    timings_s = {"read": round(read_s, 4), **snapshot.timings_s}
-    return OfflineResult(account, snapshot, loader.report, _counts(output), timings_s)
+        with PartitionView(path) as view:
+            try:
+                yield LoadedFiles(account, loader.report, view)
+            except TaskError as error:
+                if error.code != "empty_selection":
+                    raise
+                raise TaskError(error.code, f"{error.message}; {_held(view, account)}") from error
 
 
 def _load(
@@ -152,18 +201,6 @@ def _account(loader: Loader) -> str:
             + (f", rejected: {reasons}" if reasons else "")
         )
     return loader.account_id
-
-
-def _snapshot(
-    path: Path, request: ClusteringRequest, output: Path, interrupt: Interrupt, progress: Progress
-) -> SnapshotResult:
-    with PartitionView(path) as view:
-        try:
-            return run_snapshot(view, request, output, interrupt=interrupt, progress=progress, as_of=None)
-        except TaskError as error:
-            if error.code != "empty_selection":
-                raise
-            raise TaskError(error.code, f"{error.message}; {_held(view, request.account_id)}") from error
 
 
 def _held(view: PartitionView, account_id: str) -> str:

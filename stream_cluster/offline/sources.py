@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import gzip
 import io
 import select
@@ -22,6 +23,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _ZIP_MAGIC = b"PK"
 _BUFFER_BYTES = 1 << 20
 _POLL_MS = 200
+_MAX_ROW_BYTES = 1 << 16
 
 OnBytes = Callable[[int], None]
 """Called with the number of bytes just read from an input, before decompression."""
@@ -108,6 +110,22 @@ def read_lines(
         raise InputError(f"{source.name}: damaged gzip data after line {number}: {error}") from error
     except OSError as error:
         raise InputError(f"{source.name}: cannot be read: {error.strerror or error}") from error
+
+
+def read_rows(source: Source, interrupt: Interrupt, on_bytes: OnBytes) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line number from 1, fields) of each line of CSV in UTF-8 that is not blank, the header included.
+
+    A field may be quoted, but not hold the end of a line.
+
+    Raises:
+        InputError: as `read_lines`; a line is not CSV.
+        Cancelled: asked to stop.
+    """
+    for number, line in read_lines(source, _MAX_ROW_BYTES, interrupt, on_bytes):
+        try:
+            yield number, next(csv.reader([line.decode()], strict=True))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{source.name}:{number}: not CSV in UTF-8: {error}") from error
 
 
 def _skip_line(stream: Any) -> None:

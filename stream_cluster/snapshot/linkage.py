@@ -70,22 +70,54 @@ def labels_by_average(
         components = labels_by_matching(
             codes, selection, threshold_cosine, strongest, interrupt=interrupt, progress=progress
         )
-    forward = _forward(progress)
     groups = Groups(codes, inverse_norms(codes))
     if selection.tracks is not None:
         tracks = selection.tracks[rest]
         on_track = np.flatnonzero(tracks >= 0)
         groups.join(on_track, tracks[on_track], interrupt)
-    search = _Search(groups, components[rest], threshold_cosine, capacity, interrupt, forward)
+    merge_inside(
+        groups,
+        components[rest],
+        threshold_cosine,
+        strongest,
+        capacity=capacity,
+        interrupt=interrupt,
+        progress=progress,
+    )
+    return AverageLabels(_labels(components, rest, groups), components)
+
+
+def merge_inside(
+    groups: Groups,
+    components: Labels,
+    threshold_cosine: float,
+    strongest: StrongestLinks | None = None,
+    *,
+    interrupt: Interrupt,
+    progress: Progress,
+    capacity: int = CAPACITY,
+) -> None:
+    """Merge groups by average linkage until no average is above the threshold; stage `linkage`.
+
+    Args:
+        groups: changed in place. What they were merged of must have been closer than what is left to merge.
+        components: connected component of each object at the threshold, shape (n,).
+        strongest: average similarities of the groups, all that are above the threshold or the strongest of
+            them; None to search for them.
+
+    Raises:
+        Cancelled, TaskError: by `interrupt`; the groups are then of no use.
+    """
+    forward = _forward(progress)
+    search = _Search(groups, components, threshold_cosine, capacity, interrupt, forward)
     if strongest is None:
         strongest = search.links()
     while True:
         links, level = strongest.result()
         merge_above(groups, links, level, interrupt=interrupt, progress=forward)
         if strongest.complete:
-            break
+            return
         strongest = search.links()
-    return AverageLabels(_labels(components, rest, groups), components)
 
 
 def _forward(progress: Progress) -> Progress:

@@ -17,8 +17,8 @@ import pytest_asyncio
 from scipy.cluster import hierarchy
 
 from benchmarks.faces import FaceSet, read_clusters, read_faces
-from benchmarks.quality import measure
 from benchmarks.reference import TOLERANCE, cosine_links, within_tolerance
+from stream_cluster.evaluation.measures import measure
 from stream_cluster.matching import quantise
 from stream_cluster.model import Links
 from stream_cluster.sandbox import Broker

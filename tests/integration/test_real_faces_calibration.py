@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.faces import read_clusters, read_faces
-from benchmarks.quality import measure
+from stream_cluster.evaluation.measures import measure
 from tests.support.cli import invoke
 from tests.support.faces import require_faces
 

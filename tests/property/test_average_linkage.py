@@ -43,10 +43,13 @@ def made(given_set):
     return vectors(count, people=people, dim=dim, seed=seed)
 
 
-@pytest.fixture(params=["rounds", "matrix", "both"])
+@pytest.fixture(params=["rounds", "matrix", "both", "strongest first"])
 def way(request, monkeypatch):
-    """Merges by rounds alone, by matrix after one round, or as it is."""
-    monkeypatch.setattr(average, "_ROUNDS", {"rounds": 10_000, "matrix": 1, "both": 3}[request.param])
+    """Merges by rounds alone, by matrix after one round, as it is, or where no component is small."""
+    monkeypatch.setattr(average, "_ROUNDS", {"rounds": 10_000, "both": 3}.get(request.param, 1))
+    monkeypatch.setattr(average, "_ENOUGH", 0.0 if request.param == "rounds" else 0.1)
+    if request.param == "strongest first":
+        monkeypatch.setattr(average, "DENSE_GROUPS", 4)
 
 
 @pytest.mark.usefixtures("way")

@@ -119,6 +119,7 @@ def write_archive(path, clusters):
     ]
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("clusters.jsonl", "".join(f"{line}\n" for line in lines))
+        archive.writestr("manifest.json", '{"parameters": {}}')
     return path
 
 
@@ -130,9 +131,9 @@ def test_clusters_are_read_from_the_archive_in_order_of_the_ids(tmp_path):
 @pytest.mark.parametrize(
     ("clusters", "message"),
     [
-        ([["x"], ["y", "x"]], "unknown or listed twice"),
-        ([["x", "y", "w"]], "unknown or listed twice"),
-        ([["x"]], "1 of 2 objects are in no cluster"),
+        ([["x"], ["y", "x"]], "found 'x' in cluster 0 and in cluster 1, expected each object once"),
+        ([["x", "y", "w"]], "1 are unknown, 0 of 2 missing"),
+        ([["x"]], "0 are unknown, 1 of 2 missing"),
     ],
 )
 def test_an_archive_of_other_objects_is_refused(tmp_path, clusters, message):
@@ -158,8 +159,12 @@ def test_faces_are_read_with_their_people(data):
 
 
 def test_an_object_without_a_person_is_refused(data):
-    (data / "people.csv").write_text("event_id,person\n")
-    with pytest.raises(ValueError, match="lacks 40 of 40"):
+    header, first, *_ = (data / "people.csv").read_text().splitlines()
+    (data / "people.csv").write_text(f"{header}\n{first}\n")
+    with pytest.raises(ValueError, match="lacks 39 of 40"):
+        read_faces(data)
+    (data / "people.csv").write_text(f"{header}\n")
+    with pytest.raises(ValueError, match="found no objects below the header"):
         read_faces(data)
 
 
@@ -173,6 +178,7 @@ ids = [json.loads(line)["event_id"] for line in gzip.open(arguments[1])]
 lines = [json.dumps(dict(cluster=0, id=ids[0], size=len(ids), objects=ids))]
 with zipfile.ZipFile(arguments[7], "w") as archive:
     archive.writestr("clusters.jsonl", "\\n".join(lines))
+    archive.writestr("manifest.json", json.dumps(dict(parameters=dict())))
 """
 
 

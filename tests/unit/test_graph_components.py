@@ -3,7 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from stream_cluster.errors import Cancelled
+from stream_cluster.graph import components
 from stream_cluster.graph.components import connected_components, track_pairs
+from stream_cluster.model import Interrupt
 
 
 def rows(*numbers):
@@ -36,6 +39,24 @@ def test_a_long_chain_is_one_component():
     n = 100_000
     order = np.random.default_rng(0).permutation(n).astype(np.uint32)
     assert connected_components(n, [(order[:-1], order[1:])]).max() == 0
+
+
+def test_components_of_many_pairs_are_joined_block_by_block(monkeypatch):
+    random = np.random.default_rng(3)
+    pairs = [(random.integers(500, size=n).astype(np.uint32),) * 2 for n in (90, 1)]
+    pairs = [(a, random.permutation(500)[: len(b)].astype(np.uint32)) for a, b in [*pairs, pairs[0]]]
+    expected = connected_components(500, pairs)
+    monkeypatch.setattr(components, "_BLOCK_PAIRS", 7)
+    assert connected_components(500, pairs).tolist() == expected.tolist()
+    assert 300 < expected.max() < 499
+
+
+def test_a_request_to_stop_is_heeded_between_two_blocks(monkeypatch):
+    monkeypatch.setattr(components, "_BLOCK_PAIRS", 1)
+    interrupt = Interrupt()
+    interrupt.cancel()
+    with pytest.raises(Cancelled):
+        connected_components(3, [(rows(0, 1), rows(1, 2))], interrupt)
 
 
 def test_members_of_a_track_are_chained_and_rows_without_one_left_out():

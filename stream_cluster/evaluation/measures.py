@@ -1,4 +1,4 @@
-"""How well clusters match people: pairwise and BCubed precision, recall and F, and the adjusted Rand index.
+"""How well clusters match people: pairwise and BCubed F, adjusted Rand index, V-measure.
 
 All are computed from the contingency table of (cluster, person), of which only the non-empty cells are kept:
 time O(n log n), memory O(n), however large the clusters are.
@@ -25,8 +25,26 @@ class Score:
     @property
     def f(self) -> float:
         """2 · precision · recall / (precision + recall); 0 when both are 0."""
-        total = self.precision + self.recall
-        return 2.0 * self.precision * self.recall / total if total else 0.0
+        return _harmonic_mean(self.precision, self.recall)
+
+
+def _harmonic_mean(one: float, other: float) -> float:
+    return 2.0 * one * other / (one + other) if one + other else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class VMeasure:
+    """Shares of entropy in [0, 1]. Rosenberg, Hirschberg, "V-Measure", EMNLP-CoNLL 2007, with beta = 1."""
+
+    homogeneity: float
+    """How much the cluster says about the person: 1 when every cluster holds one person."""
+    completeness: float
+    """How much the person says about the cluster: 1 when every person is in one cluster."""
+
+    @property
+    def v(self) -> float:
+        """Their harmonic mean; 0 when both are 0."""
+        return _harmonic_mean(self.homogeneity, self.completeness)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +60,12 @@ class Quality:
     """
     adjusted_rand: float
     """1 is equal, 0 is chance. Hubert, Arabie, "Comparing partitions", Journal of Classification 2 (1985)."""
+    v_measure: VMeasure
     clusters: int
     people: int
     largest_cluster: int
+    largest_impure_cluster: int
+    """Objects of the largest cluster that holds more than one person; 0 when none does."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -55,14 +76,20 @@ class Quality:
         return {
             **scores,
             "adjusted_rand": self.adjusted_rand,
+            "homogeneity": self.v_measure.homogeneity,
+            "completeness": self.v_measure.completeness,
+            "v_measure": self.v_measure.v,
             "clusters": self.clusters,
             "people": self.people,
             "largest_cluster": self.largest_cluster,
+            "largest_impure_cluster": self.largest_impure_cluster,
         }
 
 
 @dataclass(frozen=True, slots=True)
-class _Contingency:
+class Contingency:
+    """Who is where: sizes of the clusters, of the people, and of each cluster's share of each person."""
+
     cells: Counts
     """Objects in each non-empty (cluster, person) cell."""
     cluster_of_cell: Counts
@@ -72,15 +99,22 @@ class _Contingency:
     people: Counts
     """Objects of each person."""
 
+    def wrong_pairs(self) -> Counts:
+        """Of each cluster, the pairs in it that are not of one person."""
+        right = np.zeros(len(self.clusters), np.int64)
+        np.add.at(right, self.cluster_of_cell, pairs_in(self.cells))
+        return pairs_in(self.clusters) - right
+
 
 def measure(clusters: npt.ArrayLike, people: npt.ArrayLike) -> Quality:
     """Compare two labellings of the same objects: arrays of equal length n ≥ 1, any label values.
 
     Raises `ValueError` for arrays that are empty or of different lengths.
     """
-    table = _contingency(np.asarray(clusters), np.asarray(people))
-    together = _pairs(table.cells)
-    in_clusters, in_people = _pairs(table.clusters), _pairs(table.people)
+    table = contingency(np.asarray(clusters), np.asarray(people))
+    together, in_clusters, in_people = (
+        int(pairs_in(sizes).sum()) for sizes in (table.cells, table.clusters, table.people)
+    )
     objects = int(table.clusters.sum())
     squares = np.square(table.cells.astype(np.float64))
     return Quality(
@@ -93,13 +127,19 @@ def measure(clusters: npt.ArrayLike, people: npt.ArrayLike) -> Quality:
             float((squares / table.people[table.person_of_cell]).sum()) / objects,
         ),
         adjusted_rand=_adjusted_rand(together, in_clusters, in_people, objects * (objects - 1) // 2),
+        v_measure=_v_measure(table, objects),
         clusters=len(table.clusters),
         people=len(table.people),
         largest_cluster=int(table.clusters.max()),
+        largest_impure_cluster=int(table.clusters[table.wrong_pairs() > 0].max(initial=0)),
     )
 
 
-def _contingency(clusters: npt.NDArray[Any], people: npt.NDArray[Any]) -> _Contingency:
+def contingency(clusters: npt.NDArray[Any], people: npt.NDArray[Any]) -> Contingency:
+    """The non-empty cells of two labellings. Clusters and people are numbered in the order of their labels.
+
+    Raises `ValueError`, see `measure`.
+    """
     if clusters.shape != people.shape or clusters.ndim != 1 or not len(clusters):
         raise ValueError(
             f"labels must be two equally long arrays, found shapes {clusters.shape} and {people.shape}"
@@ -108,7 +148,7 @@ def _contingency(clusters: npt.NDArray[Any], people: npt.NDArray[Any]) -> _Conti
     people_sizes, person = _counted(people)
     keys, cells = np.unique(cluster * np.int64(len(people_sizes)) + person, return_counts=True)
     cluster_of_cell, person_of_cell = np.divmod(keys, len(people_sizes))
-    return _Contingency(cells.astype(np.int64), cluster_of_cell, person_of_cell, cluster_sizes, people_sizes)
+    return Contingency(cells.astype(np.int64), cluster_of_cell, person_of_cell, cluster_sizes, people_sizes)
 
 
 def _counted(labels: npt.NDArray[Any]) -> tuple[Counts, Counts]:
@@ -117,8 +157,30 @@ def _counted(labels: npt.NDArray[Any]) -> tuple[Counts, Counts]:
     return counts.astype(np.int64), inverse.astype(np.int64)
 
 
-def _pairs(sizes: Counts) -> int:
-    return int((sizes * (sizes - 1) // 2).sum())
+def pairs_in(sizes: Counts) -> Counts:
+    """Pairs of two different objects in groups of these sizes."""
+    return sizes * (sizes - 1) // 2
+
+
+def _v_measure(table: Contingency, objects: int) -> VMeasure:
+    # H(person | cluster), from p(cell) log(p(cell) / p(cluster)); and the other way round.
+    shares = table.cells / objects
+    persons = -float((shares * np.log(table.cells / table.clusters[table.cluster_of_cell])).sum())
+    clusters = -float((shares * np.log(table.cells / table.people[table.person_of_cell])).sum())
+    return VMeasure(
+        _explained(persons, _entropy(table.people, objects)),
+        _explained(clusters, _entropy(table.clusters, objects)),
+    )
+
+
+def _entropy(sizes: Counts, objects: int) -> float:
+    shares = sizes / objects
+    return -float((shares * np.log(shares)).sum())
+
+
+def _explained(left: float, entropy: float) -> float:
+    """Share of an entropy that is not left; 1 where there was nothing to explain."""
+    return max(0.0, 1.0 - left / entropy) if entropy else 1.0
 
 
 def _adjusted_rand(together: int, in_clusters: int, in_people: int, all_pairs: int) -> float:

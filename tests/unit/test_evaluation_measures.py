@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import adjusted_rand_score
+from sklearn.metrics import adjusted_rand_score, homogeneity_completeness_v_measure
 
-from benchmarks.quality import Quality, measure
+from stream_cluster.evaluation.measures import Quality, measure
 
 
 def share(good, total):
@@ -32,6 +32,10 @@ def brute_force(clusters, people):
     return (share(both, len(put)), share(both, len(same)), sum(precisions) / n, sum(recalls) / n)
 
 
+def people_in(label, clusters, people):
+    return {person for cluster, person in zip(clusters, people, strict=True) if cluster == label}
+
+
 labels = st.integers(1, 25).flatmap(
     lambda n: st.tuples(*(st.lists(st.integers(0, 6), min_size=n, max_size=n) for _ in range(2)))
 )
@@ -49,6 +53,12 @@ def test_scores_equal_their_definitions_computed_pair_by_pair(pair):
     )
     assert found == pytest.approx(brute_force(clusters, people))
     assert quality.adjusted_rand == pytest.approx(adjusted_rand_score(people, clusters))
+    measured = quality.v_measure
+    assert (measured.homogeneity, measured.completeness, measured.v) == pytest.approx(
+        homogeneity_completeness_v_measure(people, clusters), abs=1e-9
+    )
+    impure = [label for label in clusters if len(people_in(label, clusters, people)) > 1]
+    assert quality.largest_impure_cluster == max((clusters.count(label) for label in impure), default=0)
     assert quality.clusters == len(set(clusters))
     assert quality.people == len(set(people))
     assert quality.largest_cluster == max(clusters.count(label) for label in clusters)
@@ -69,9 +79,13 @@ def test_equal_partitions_with_other_names_are_perfect():
         "pairwise": {"precision": 1.0, "recall": 1.0, "f": 1.0},
         "bcubed": {"precision": 1.0, "recall": 1.0, "f": 1.0},
         "adjusted_rand": 1.0,
+        "homogeneity": 1.0,
+        "completeness": 1.0,
+        "v_measure": 1.0,
         "clusters": 3,
         "people": 3,
         "largest_cluster": 2,
+        "largest_impure_cluster": 0,
     }
 
 
