@@ -52,5 +52,7 @@ def write_curves(rows: Mapping[str, Sequence[Curve]], target: Path) -> None:
                 axes.set_ylim(0, 1.02)
             else:
                 axes.set_yscale("log")
+            if values == "largest_share":
+                axes.set_ylim(top=1.2)
         row[0].legend()
     save(figure, target)
