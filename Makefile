@@ -9,7 +9,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo check lint check-native check-aarch64 test test-all bench bench-ingest bench-snapshot bench-faces \
+.PHONY: help setup demo check lint check-native check-aarch64 check-deploy deploy-files overview test test-all bench bench-ingest bench-snapshot bench-faces \
 	bench-kernel bench-peers bench-seed-table bench-stream bench-crossover bench-images bench-selection bench-deletes \
 	bench-updates bench-linkage bench-linkage-scale bench-migration face-statistics docs lock clean
 
@@ -62,10 +62,25 @@ check-aarch64: setup ## Tests of the native kernel for aarch64, cross compiled, 
 	$(CMAKE) --build build/check-aarch64
 	qemu-aarch64 build/check-aarch64/kernel_test
 
-test: setup ## Every test but the slow ones, on a real broker
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+# Helm and the other programs, in the user's cache folder; nothing to do when they are there.
+DEPLOY_TOOLS := $(VENV)/.deploy-tools
+$(DEPLOY_TOOLS): $(INSTALLED) deploy/tools.sh deploy/requirements.txt
+	deploy/tools.sh $(BIN)
+	@touch $@
 
-test-all: setup ## Every test
+check-deploy: $(DEPLOY_TOOLS) ## Tests of image, chart, dashboards and alerts, with a real Prometheus and without Docker and Kubernetes
+	$(BIN)/python -m pytest tests/deploy $(ARGS)
+
+deploy-files: $(DEPLOY_TOOLS) ## Write dashboards, the chart's README and schema, alerts and rendered examples anew
+	$(BIN)/python -m deploy.build
+
+overview: $(DEPLOY_TOOLS) ## Draw docs/overview.png from a real Prometheus that watches the service under load
+	STREAM_CLUSTER_OVERVIEW=docs/overview.png $(BIN)/python -m pytest -q tests/deploy/test_prometheus.py
+
+test: setup ## Every test but the slow ones and those of check-deploy, on a real broker
+	$(BIN)/python -m pytest -m "not slow" --ignore tests/deploy $(ARGS)
+
+test-all: $(DEPLOY_TOOLS) ## Every test
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: ## List the benchmarks
@@ -125,9 +140,11 @@ docs: setup ## Write the tables in the documentation that are made from the code
 bench-kernel: setup ## Benchmark: operations per second of the matching kernel, small batches, all pairs
 	$(BIN)/python -m benchmarks.kernel --write benchmarks/results/kernel.json $(ARGS)
 
-lock: setup ## Write requirements.lock anew; versions change only where pyproject.toml asks for it
+lock: setup ## Write requirements.lock, and that of the image, anew; versions change only where pyproject.toml asks for it
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra images --universal --generate-hashes \
 		--no-emit-index-url --no-header --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --constraint requirements.lock \
+		--no-emit-index-url --no-header --no-annotate --quiet --output-file requirements-run.lock
 
 clean: ## Remove .venv, caches and build output; downloads in the user's cache stay
 	rm -rf $(VENV) build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -283,6 +283,11 @@ class Service:
     def _refresh(self) -> None:
         """Bring the gauges up to date."""
         self.metrics.ready.set(not self.ready_problems())
+        results = self.settings.results
+        self.metrics.observe_disks(
+            Path(self.settings.state.directory),
+            Path(results.directory) if results.s3.bucket is None else None,
+        )
         if self._assignment is not None:
             self._assignment.refresh_metrics()
 

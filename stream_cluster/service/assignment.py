@@ -132,11 +132,13 @@ class Assignment:
             assert self.attach_tasks is not None
             await self.attach_tasks(runner)
             self._rewind(partition)
+            seconds = time.monotonic() - began
+            self._context.metrics.partition_open.observe(seconds)
             _log.info(
                 "partition_opened",
                 partition=partition.partition,
                 next_offset=runner.next_offset,
-                seconds=round(time.monotonic() - began, 3),
+                seconds=round(seconds, 3),
             )
         except Exception as error:
             self._fail(error)
@@ -214,6 +216,7 @@ class Assignment:
         self._caught_up.discard(number)
         await self._tasks.abandon(runner)
         await runner.stop()
+        self._context.metrics.forget_partition(number)
         _log.info("partition_closed", partition=number, next_offset=runner.next_offset)
 
     async def _cancel_opening(self, partition: TopicPartition) -> None:

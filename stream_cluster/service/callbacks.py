@@ -141,7 +141,8 @@ class Callbacks:
         self, runner: PartitionRunner, account_id: str, task_id: str, url: str, body: bytes
     ) -> None:
         answer = await self._until_delivered(url, body)
-        about = {"task_id": task_id, "host": urlsplit(url).netloc, "detail": answer.detail}
+        job = {"task_id": task_id, "partition": runner.number}
+        about = {**job, "host": urlsplit(url).netloc, "detail": answer.detail}
         if answer.delivered:
             _log.info("callback_delivered", **about)
         else:
@@ -156,7 +157,7 @@ class Callbacks:
         except Cancelled:
             pass  # the partition went away: its next owner calls again
         except StreamClusterError as error:
-            _log.warning("callback_not_stored", task_id=task_id, error=str(error))
+            _log.warning("callback_not_stored", **job, error=str(error))
 
     async def _until_delivered(self, url: str, body: bytes) -> Answer:
         pause_s = self._settings.backoff_s

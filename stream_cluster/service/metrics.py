@@ -5,7 +5,11 @@ Labels are closed sets: result, reason, descriptor type, stage, status, partitio
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 from collections.abc import Iterable
+from pathlib import Path
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -21,6 +25,11 @@ _DESCRIPTOR_TYPES = ("face", "body")
 _LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 _BATCH_BUCKETS = (1, 4, 16, 64, 256, 512, 1024, 2048, 4096, 16384)
 _TASK_BUCKETS_S = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
+_OPEN_BUCKETS_S = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+_SHARE_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1)
+_SHARE_MIN_OBJECTS = 1000
+"""Objects of a task below which its largest cluster says nothing about chaining: a filter may well select the
+appearances of one person."""
 
 
 class Metrics:
@@ -86,6 +95,12 @@ class Metrics:
         self.task_duration = histogram(
             "task_duration_seconds", "From reading a task to its end.", _TASK_BUCKETS_S, "status"
         )
+        self.largest_cluster_share = histogram(
+            "largest_cluster_share",
+            f"Largest cluster's share of the objects of a task with at least {_SHARE_MIN_OBJECTS}.",
+            _SHARE_BUCKETS,
+            "descriptor_type",
+        )
         self.archives_removed = counter("archives_removed", "Archives removed, by reason.", "reason")
         self.removal_failures = counter(
             "archive_removal_failures", "Archives that could not be removed; each is tried again."
@@ -93,6 +108,16 @@ class Metrics:
         self.callbacks = counter("callbacks", "Callbacks of ended tasks, by result of a call.", "result")
         self.rebalances = counter("rebalances", "Rebalances of the consumer group.")
         self.partitions = gauge("partitions", "Partitions assigned to this worker.")
+        self.partition_open = histogram(
+            "partition_open_seconds",
+            "From the assignment of a partition until its state is loaded and reading begins.",
+            _OPEN_BUCKETS_S,
+        )
+        self.disk_free = gauge(
+            "disk_free_bytes", "Room left to this service where a directory of the settings is.", "directory"
+        )
+        self.disk_size = gauge("disk_size_bytes", "Size of that file system.", "directory")
+        self.state_size = gauge("state_bytes", "Files in state.directory.")
         self.paused = gauge("paused_partitions", "Partitions paused because the engine is behind.")
         self.ready = gauge("ready", "1 when /readyz succeeds.")
         self._recall_totals: dict[str, tuple[int, int]] = {}
@@ -112,6 +137,7 @@ class Metrics:
             self.recall_true.labels(descriptor_type)
             self.recall_found.labels(descriptor_type)
             self.recall.labels(descriptor_type).set(1)
+            self.largest_cluster_share.labels(descriptor_type)
         for stage in ("decode", "match", "dead_letter", "commit", "memory"):
             self.stage.labels(stage)
         for status in ("done", "failed", "cancelled"):
@@ -146,6 +172,26 @@ class Metrics:
         for lag_s in lags_s:
             self.event_lag.observe(lag_s)
 
+    def observe_largest_cluster(self, descriptor_type: str, objects: int, largest_cluster: int) -> None:
+        """Note the largest cluster of a done task, unless it has too few objects."""
+        if objects >= _SHARE_MIN_OBJECTS:
+            self.largest_cluster_share.labels(descriptor_type).observe(largest_cluster / objects)
+
+    def observe_disks(self, state: Path, results: Path | None) -> None:
+        """Bring up to date what is known of disks. `results` is None when archives are in a bucket."""
+        for name, directory in (("state", state), ("results", results)):
+            # One that does not exist yet has nothing to tell.
+            if directory is not None and directory.exists():
+                usage = shutil.disk_usage(directory)
+                self.disk_free.labels(name).set(usage.free)
+                self.disk_size.labels(name).set(usage.total)
+        self.state_size.set(_size_bytes(state))
+
+    def forget_partition(self, number: int) -> None:
+        """Drop the series of a partition that another worker has now."""
+        for metric in (self.lag_records, self.lag_seconds):
+            metric.remove(str(number))
+
     def observe_deletions(self, outcome: Outcome) -> None:
         """Count the objects that a batch deleted; of a sweep there is nothing else to count."""
         for descriptor_type, count in outcome.objects_deleted.items():
@@ -159,3 +205,14 @@ class Metrics:
         self._recall_totals[descriptor_type] = true, found
         if true:
             self.recall.labels(descriptor_type).set(found / true)
+
+
+def _size_bytes(directory: Path) -> int:
+    """Bytes of the files of a directory; files that go away meanwhile do not count."""
+    size = 0
+    if directory.exists():
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    size += entry.stat().st_size
+    return size

@@ -68,7 +68,13 @@ class Removals:
                 await self._remove(runner, stored)
             except ResultsUnavailable as error:
                 self._metrics.removal_failures.inc()
-                _log.warning("archive_not_removed", task_id=stored.task_id, error=str(error), retrying=True)
+                _log.warning(
+                    "archive_not_removed",
+                    task_id=stored.task_id,
+                    partition=partition.identity.partition,
+                    error=str(error),
+                    retrying=True,
+                )
         before_us = now_us() - self._settings.tasks.history_s * 1_000_000
         forgotten = await runner.between_batches(
             lambda: runner.in_engine(partition.change_tasks, stored_tasks.forget_tasks, before_us)

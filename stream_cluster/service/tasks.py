@@ -84,6 +84,11 @@ class Job:
         return self.request.account_id, self.request.task_id
 
     @property
+    def about(self) -> dict[str, str | int]:
+        """What every log line about it says."""
+        return {"task_id": self.request.task_id, "partition": self.runner.number}
+
+    @property
     def name(self) -> PurePosixPath:
         """Name of its archive in the result store."""
         return archive_name(*self.key)
@@ -145,9 +150,11 @@ class Tasks:
             await self._statuses.send(make_status(task.account_id, task.task_id, "pending", 0.0))
             await self._start(runner, task, stored)
 
-    async def reject(self, account_id: str, task_id: str, code: TaskErrorCode, message: str) -> TaskStatus:
+    async def reject(
+        self, account_id: str, task_id: str, code: TaskErrorCode, message: str, *, partition: int
+    ) -> TaskStatus:
         """Answer a task that cannot be served; returns the answer."""
-        _log.info("task_ended", task_id=task_id, status="failed", code=code)
+        _log.info("task_ended", task_id=task_id, partition=partition, status="failed", code=code)
         self._metrics.tasks.labels("failed").inc()
         fault = TaskFault(code=code, message=message)
         status = make_status(account_id, task_id, "failed", 0.0, error=fault)
@@ -175,7 +182,7 @@ class Tasks:
         found = await self._ask(runner, account_id, task_id, "delete", offsets)
         if found is None:
             message = f"the account has no task {task_id}"
-            await self.reject(account_id, task_id, "unknown_task", message)
+            await self.reject(account_id, task_id, "unknown_task", message, partition=runner.number)
         elif found.archive in {"deleted", "expired"}:
             await self._removals.say_again(found, "deleted" if found.archive == "deleted" else "expired")
         else:
@@ -235,7 +242,9 @@ class Tasks:
                 raise TaskError("bad_request", problem)
             request = resolve_request(task, self._settings, stored.read_time_us)
         except TaskError as error:
-            status = await self.reject(task.account_id, task.task_id, error.code, error.message)
+            status = await self.reject(
+                task.account_id, task.task_id, error.code, error.message, partition=runner.number
+            )
             await self._store_end(runner, task, status)
             return
         deadline_s = task.deadline_s or self._settings.tasks.default_deadline_s
@@ -286,10 +295,10 @@ class Tasks:
         except TaskError as error:
             fault = TaskFault(code=error.code, message=error.message)
         except ResultsUnavailable as error:
-            _log.warning("archive_not_stored", task_id=job.request.task_id, error=str(error))
+            _log.warning("archive_not_stored", **job.about, error=str(error))
             fault = TaskFault(code="result_store_unavailable", message=str(error))
         except Exception as error:
-            _log.exception("task_error", task_id=job.request.task_id, error=str(error))
+            _log.exception("task_error", **job.about, error=str(error))
             fault = TaskFault(code="internal_error", message=f"{type(error).__name__}: {error}")
         finally:
             publisher.cancel()
@@ -325,7 +334,7 @@ class Tasks:
         if self._store.uploads:
             progress("upload", 0.0)
         job.result_url = await self._uploads.put(
-            job.name, result.archive.path, job.interrupt, progress, lambda: job.abandoned
+            job.name, result.archive.path, job.interrupt, progress, lambda: job.abandoned, about=job.about
         )
 
     async def _publish_progress(self, job: Job) -> None:
@@ -362,15 +371,18 @@ class Tasks:
             await self._statuses.send(message, give_up=lambda: job.abandoned)
             await self._store_end(job.runner, job.task, message)
         except (StreamClusterError, OSError) as error:
-            _log.warning("task_end_not_stored", task_id=task_id, status=status, error=str(error))
+            _log.warning("task_end_not_stored", **job.about, status=status, error=str(error))
             return
         self._metrics.tasks.labels(status).inc()
         self._metrics.task_duration.labels(status).observe(duration_s)
+        if result is not None:
+            self._metrics.observe_largest_cluster(
+                job.request.descriptor_type, result.objects, result.largest_cluster
+            )
         timings_s = dict(result.timings_s) if result else {}
         _log.info(
             "task_ended",
-            task_id=task_id,
-            partition=job.runner.number,
+            **job.about,
             status=status,
             code=fault.code if fault else None,
             duration_s=round(duration_s, 3),

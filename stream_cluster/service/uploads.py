@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 from stream_cluster.errors import Cancelled, ResultsUnavailable, TaskError
@@ -30,8 +30,10 @@ class Uploads:
         interrupt: Interrupt,
         progress: Progress,
         is_abandoned: Callable[[], bool],
+        *,
+        about: Mapping[str, str | int],
     ) -> str:
-        """Store an archive; returns where to get it.
+        """Store an archive; returns where to get it. `about` stands in each log line.
 
         A cancel or a passed deadline ends the wait at once, whatever the store does; what it still takes is
         removed, unless the task is abandoned: then whoever goes on with it stores the same archive.
@@ -50,13 +52,19 @@ class Uploads:
             await until(interrupt, asyncio.shield(upload))
             return upload.result()
         except (Cancelled, TaskError):
-            clean_up = asyncio.create_task(self._take_back(name, upload, is_abandoned), name="take-back")
+            clean_up = asyncio.create_task(
+                self._take_back(name, upload, is_abandoned, about), name="take-back"
+            )
             self._clean_ups.add(clean_up)
             clean_up.add_done_callback(self._clean_ups.discard)
             raise
 
     async def _take_back(
-        self, name: PurePosixPath, upload: asyncio.Future[str], is_abandoned: Callable[[], bool]
+        self,
+        name: PurePosixPath,
+        upload: asyncio.Future[str],
+        is_abandoned: Callable[[], bool],
+        about: Mapping[str, str | int],
     ) -> None:
         """Remove an archive whose last bytes were on their way when its task was stopped."""
         try:
@@ -65,4 +73,4 @@ class Uploads:
                 if not is_abandoned():
                     await in_daemon(lambda: self._store.delete(name), "delete-archive")
         except ResultsUnavailable as error:
-            _log.warning("archive_not_removed", archive=str(name), error=str(error), retrying=False)
+            _log.warning("archive_not_removed", **about, archive=str(name), error=str(error), retrying=False)
