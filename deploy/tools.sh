@@ -36,7 +36,13 @@ go_command() {
     echo "$bin/go"
 }
 
-# go_tool NAME VERSION PACKAGE: a program that is built from its module.
+# The version of Kubernetes that helm takes for granted where none is asked; its own build sets it too.
+HELM_KUBERNETES=(
+    -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=36
+    -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=36
+)
+
+# go_tool NAME VERSION PACKAGE [LINKER FLAG...]: a program that is built from its module.
 go_tool() {
     local file="$cache/$1-$2"
     if [[ ! -x "$file" ]]; then
@@ -44,7 +50,7 @@ go_tool() {
         local build go
         go="$(go_command)"
         build="$(mktemp -d "$cache/build.XXXXXX")"
-        GOBIN="$build" CGO_ENABLED=0 "$go" install -trimpath -ldflags '-s -w' "$3@$2"
+        GOBIN="$build" CGO_ENABLED=0 "$go" install -trimpath -ldflags "-s -w ${*:4}" "$3@$2"
         mv "$build/$1" "$file"
         rmdir "$build"
     fi
@@ -77,7 +83,7 @@ prometheus() {
 }
 
 "$bin/pip" install --quiet --disable-pip-version-check --no-deps -r "$here/requirements.txt"
-go_tool helm "$HELM" helm.sh/helm/v3/cmd/helm
+go_tool helm "$HELM" helm.sh/helm/v3/cmd/helm "${HELM_KUBERNETES[@]}"
 go_tool kube-score "$KUBE_SCORE" github.com/zegl/kube-score/cmd/kube-score
 go_tool helm-docs "$HELM_DOCS" github.com/norwoodj/helm-docs/cmd/helm-docs
 prometheus

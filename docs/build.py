@@ -136,6 +136,44 @@ def _store_bytes(dim: int, *, sketched: bool = False) -> int:
     return store.nbytes // 64
 
 
+_SIZES = (100_000, 1_000_000, 5_000_000)
+
+
+def sizing() -> str:
+    """What a worker needs for so many objects: measured where a benchmark holds them, else by the bytes of an object."""
+    streamed = msgspec.json.decode((RESULTS / "stream.json").read_bytes())
+    selected = msgspec.json.decode((RESULTS / "selection.json").read_bytes())
+    runs = {run["resident"]: run for run in streamed["results"].values() if run["rate"] is None}
+    dim = streamed["parameters"]["dim"]
+    # What a worker has beside its matchers, from the run that holds most; MB are those of the process.
+    most = max(runs)
+    beside = runs[most]["peak_memory_mb"] * 1e6 - most * _store_bytes(dim, sketched=True)
+    parameters = selected["parameters"]
+    metadata = parameters["state_mb"] * 1e6 / parameters["objects"] - parameters["dim"]
+    rows = []
+    for objects in _SIZES:
+        for width in _DIMENSIONS:
+            run = runs.get(objects) if width == dim else None
+            memory = run["peak_memory_mb"] * 1e6 if run else beside + objects * _store_bytes(width, sketched=True)
+            rows.append(
+                [
+                    f"{objects:,}",
+                    str(width),
+                    _gigabytes(memory),
+                    f"{run['events_per_s']:,} with {streamed['environment']['cores']} cores" if run else "",
+                    # Links that wait, and a rewrite after deletions, may each take as much again.
+                    _gigabytes(2 * objects * (width + metadata + 12)),
+                    "measured" if run else "computed",
+                ]
+            )
+    header = ["objects", "dimension", "memory, GB", "events a second", "disk, GB", "memory is"]
+    return table(header, rows)
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:.2g}"
+
+
 def filters() -> str:
     """Every filter, what it compares, and how."""
     rows = [
@@ -321,6 +359,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "image-roots": image_roots,
     "metrics": metrics,
     "settings": settings,
+    "sizing": sizing,
     "state-schema": state_schema,
     "task-errors": task_errors,
 }

@@ -262,7 +262,9 @@ class SpaceMatcher:
                 exact_below=INLINE_ROWS,
             )
         except CacheRejected as rejected:
-            self._notify("hnsw_cache_rejected", {"reason": rejected.reason, "detail": rejected.detail})
+            # That there is none yet is nothing to tell.
+            if rejected.reason != "missing":
+                self._notify("hnsw_cache_rejected", {"reason": rejected.reason, "detail": rejected.detail})
             return None
         if matcher.holds_removed:
             # Killed between the removal and the end of the file.

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import structlog
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from stream_cluster.config.settings import LogSettings
 
@@ -27,12 +28,24 @@ class _Repeats(logging.Filter):
         self._told: dict[tuple[str, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """False for a message whose template passed within the last `_REPEAT_S` seconds."""
+        """False for a message whose template passed within the last `_REPEAT_S` seconds.
+
+        False too for what the first member of the first group of new brokers is told, before it is told
+        where they keep groups.
+        """
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        if any(isinstance(argument, GroupCoordinatorNotAvailableError) for argument in arguments):
+            return False
         key = record.name, str(record.msg)
         if record.created - self._told.get(key, 0.0) < _REPEAT_S:
             return False
         self._told[key] = record.created
         return True
+
+
+def _library_message(_: object, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    """What a library says is a sentence: it becomes a field, under one event name."""
+    return {"event": "library_message", "message": event.pop("event"), **event}
 
 
 def configure_logs(settings: LogSettings) -> None:
@@ -58,7 +71,7 @@ def configure_logs(settings: LogSettings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, _library_message, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )

@@ -6,6 +6,7 @@ import json
 import logging
 
 import pytest
+from aiokafka.errors import GroupAuthorizationFailedError, GroupCoordinatorNotAvailableError
 
 from stream_cluster.config.settings import LogSettings
 from stream_cluster.service.logs import configure_logs, get_logger
@@ -43,4 +44,15 @@ def test_a_librarys_repeated_message_is_written_once(capsys):
     for attempt in range(5):
         logging.getLogger("aiokafka").error("cannot connect, attempt %s", attempt)
     logging.getLogger("aiokafka").error("another matter")
-    assert [line["event"] for line in lines(capsys)] == ["cannot connect, attempt 0", "another matter"]
+    found = lines(capsys)
+    assert [line["message"] for line in found] == ["cannot connect, attempt 0", "another matter"]
+    assert {(line["event"], line["logger"]) for line in found} == {("library_message", "aiokafka")}
+
+
+def test_what_the_first_group_of_new_brokers_is_told_is_not_written_but_a_refusal_is(capsys):
+    configure_logs(LogSettings())
+    coordinator = logging.getLogger("aiokafka.consumer.group_coordinator")
+    coordinator.error("Group Coordinator Request failed: %s", GroupCoordinatorNotAvailableError())
+    coordinator.error("Group Coordinator Request failed: %s", GroupAuthorizationFailedError("faces"))
+    (line,) = lines(capsys)
+    assert "GroupAuthorizationFailedError" in line["message"]
