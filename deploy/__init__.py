@@ -1,1 +1,1 @@
-"""What a service is run with: image, chart, dashboards, alerts, and the program that writes their generated files."""
+"""What the service is run with: chart, dashboards, alerts, and the program that writes what is generated."""

@@ -43,7 +43,16 @@ def tool(name: str) -> str:
 
 def render(*arguments: str, chart: Path = CHART, kubernetes: str = KUBERNETES_VERSIONS[-1]) -> str:
     """Manifests of the chart. Raises CalledProcessError with what helm says."""
-    command = [tool("helm"), "template", "sc", str(chart), "--namespace", "vision", "--kube-version", kubernetes]
+    command = [
+        tool("helm"),
+        "template",
+        "sc",
+        str(chart),
+        "--namespace",
+        "vision",
+        "--kube-version",
+        kubernetes,
+    ]
     return subprocess.run([*command, *arguments], check=True, capture_output=True, text=True).stdout
 
 
@@ -104,7 +113,7 @@ def _readme() -> str:
 def _alerts() -> str:
     """The rules alone, with the limits of `values.yaml`, for a Prometheus without an operator."""
     text = render("--set", "alerts.enabled=true", "--show-only", "templates/prometheusrule.yaml")
-    head = "# Written by `make deploy-files` from deploy/helm/files/alerts.yaml and the limits of deploy/helm/values.yaml.\n"
+    head = "# Written by `make deploy-files` from files/alerts.yaml and values.yaml of the chart.\n"
     rules = {"groups": yaml.safe_load(text)["spec"]["groups"]}
     return head + yaml.safe_dump(rules, sort_keys=False, width=110)
 

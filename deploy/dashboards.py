@@ -1,7 +1,7 @@
 """Grafana dashboards from the panels of `deploy/dashboards/*.yaml`.
 
-In a query `%w` stands for the selector of the workers that were chosen on the page, and `%r` for the interval of a
-rate.
+In a query `%w` stands for the selector of the workers that were chosen on the page, and `%r` for the interval
+of a rate.
 """
 
 from __future__ import annotations
@@ -68,7 +68,12 @@ def _dashboard(name: str, source: dict[str, Any]) -> dict[str, Any]:
 
 
 def _variables() -> list[dict[str, Any]]:
-    chosen = {"multi": True, "includeAll": True, "allValue": ".+", "current": {"text": "All", "value": "$__all"}}
+    chosen = {
+        "multi": True,
+        "includeAll": True,
+        "allValue": ".+",
+        "current": {"text": "All", "value": "$__all"},
+    }
     of_label = {"type": "query", "datasource": _DATASOURCE, "refresh": 2, "sort": 1, **chosen}
     jobs = "label_values(stream_cluster_build_info, job)"
     workers = 'label_values(stream_cluster_build_info{job=~"$job"}, instance)'

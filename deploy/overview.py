@@ -1,4 +1,4 @@
-"""The overview dashboard as a picture, from what a Prometheus has: for documentation, where no Grafana is at hand."""
+"""The overview dashboard as a picture, from what a Prometheus has: for documentation, without a Grafana."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Prometheus:
         self._address = address
 
     def query(self, expr: str) -> list[dict[str, Any]]:
-        """Series of an instant query, each with `metric` and `value`. Raises ValueError with what is wrong."""
+        """Series of an instant query, each with `metric` and `value`. Raises ValueError: it is refused."""
         return self._get("query", {"query": expr})
 
     def query_range(self, expr: str, start: float, end: float) -> list[dict[str, Any]]:
-        """Series over time, each with `metric` and `values`. Raises ValueError with what is wrong."""
+        """Series over time, each with `metric` and `values`. Raises ValueError: it is refused."""
         step = max(1.0, (end - start) / _POINTS)
         return self._get("query_range", {"query": expr, "start": start, "end": end, "step": step})
 
@@ -58,7 +58,7 @@ def concrete(expr: str, interval: str = "30s") -> str:
 
 
 def draw(prometheus: Prometheus, start: float, end: float, path: Path) -> dict[str, int]:
-    """Draw the overview of a time range (Unix seconds). Returns the number of series by title of the panel."""
+    """Draw the overview of a time range (Unix seconds). Returns the number of series by title of panel."""
     # A second or so; only here.
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
@@ -80,10 +80,17 @@ def draw(prometheus: Prometheus, start: float, end: float, path: Path) -> dict[s
         # Inner margins, in shares of the figure: room for the title, and for the axes of a chart.
         inner = (0.012, 0.3, 0.02, 0.5) if is_stat else (0.035, 0.16, 0.05, 0.32)
         axes = figure.add_axes(
-            (left + inner[0], bottom + tall * inner[1], width - inner[0] - inner[2] / 2, tall * (1 - inner[3]))
+            (
+                left + inner[0],
+                bottom + tall * inner[1],
+                width - inner[0] - inner[2] / 2,
+                tall * (1 - inner[3]),
+            )
         )
         axes.set_title(panel["title"], fontsize=9, loc="left")
-        count = _stat(axes, panel, prometheus, end) if is_stat else _chart(axes, panel, prometheus, start, end)
+        count = (
+            _stat(axes, panel, prometheus, end) if is_stat else _chart(axes, panel, prometheus, start, end)
+        )
         drawn[panel["title"]] = count
     figure.savefig(path, dpi=80)
     return drawn
@@ -95,7 +102,9 @@ def _stat(axes: Any, panel: Mapping[str, Any], prometheus: Prometheus, end: floa
     axes.set_xticks([])
     axes.set_yticks([])
     if not found:
-        axes.text(0.5, 0.5, panel["fieldConfig"]["defaults"]["noValue"], ha="center", va="center", fontsize=16)
+        axes.text(
+            0.5, 0.5, panel["fieldConfig"]["defaults"]["noValue"], ha="center", va="center", fontsize=16
+        )
         return 0
     names = [series["metric"].get("alertname", "") for series in found]
     value = float(found[0]["values"][-1][1])

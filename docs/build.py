@@ -140,7 +140,7 @@ _SIZES = (100_000, 1_000_000, 5_000_000)
 
 
 def sizing() -> str:
-    """What a worker needs for so many objects: measured where a benchmark holds them, else by the bytes of an object."""
+    """What a worker needs: measured where a benchmark held as many objects, else by bytes of an object."""
     streamed = msgspec.json.decode((RESULTS / "stream.json").read_bytes())
     selected = msgspec.json.decode((RESULTS / "selection.json").read_bytes())
     runs = {run["resident"]: run for run in streamed["results"].values() if run["rate"] is None}
@@ -154,7 +154,9 @@ def sizing() -> str:
     for objects in _SIZES:
         for width in _DIMENSIONS:
             run = runs.get(objects) if width == dim else None
-            memory = run["peak_memory_mb"] * 1e6 if run else beside + objects * _store_bytes(width, sketched=True)
+            memory = (
+                run["peak_memory_mb"] * 1e6 if run else beside + objects * _store_bytes(width, sketched=True)
+            )
             rows.append(
                 [
                     f"{objects:,}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -43,7 +44,7 @@ class _Repeats(logging.Filter):
         return True
 
 
-def _library_message(_: object, __: str, event: dict[str, Any]) -> dict[str, Any]:
+def _library_message(_: object, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
     """What a library says is a sentence: it becomes a field, under one event name."""
     return {"event": "library_message", "message": event.pop("event"), **event}
 

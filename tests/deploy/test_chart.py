@@ -14,8 +14,10 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from typer.main import get_command
 
 from deploy import build
+from stream_cluster.cli import app
 from stream_cluster.config import Settings, load_settings
 from tests.support.chart import (
     CI_FILES,
@@ -68,15 +70,24 @@ def test_a_field_that_kubernetes_does_not_know_is_noticed() -> None:
 
 @every_ci_file
 def test_kube_score_has_nothing_critical_to_say(values: Path) -> None:
-    # What is left out: a limit of the CPU would throttle heartbeats; when to pull is the user's choice, and with a
-    # digest it makes no difference.
+    # What is left out: a limit of the CPU would throttle heartbeats; when to pull is the
+    # user's choice, and with a digest it makes no difference.
     left_out = ["container-image-pull-policy"]
     if not VALUES["networkPolicy"]["enabled"] or "minimal" in values.stem:
         left_out.append("pod-networkpolicy")
-    command = [build.tool("kube-score"), "score", "-", "--ignore-container-cpu-limit", "--kubernetes-version", "v1.30"]
+    command = [
+        build.tool("kube-score"),
+        "score",
+        "-",
+        "--ignore-container-cpu-limit",
+        "--kubernetes-version",
+        "v1.30",
+    ]
     command += [f"--ignore-test={name}" for name in left_out]
     text = build.render("--values", str(values))
-    done = subprocess.run([*command, "--output-format", "ci"], input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, "--output-format", "ci"], input=text, capture_output=True, text=True, check=False
+    )
     critical = [line for line in done.stdout.splitlines() if line.startswith("[CRITICAL]")]
     assert (done.returncode, critical) == (0, []), done.stdout + done.stderr
 
@@ -184,14 +195,21 @@ def test_every_key_of_a_ci_file_is_refused_when_it_is_misspelt(values: Path) -> 
     accepted = [
         path
         for path, changed in misspelt(given)
-        if not FREE.fullmatch(path.replace(".alerts.limits", ".alerts.bounds")) and validator.is_valid(changed)
+        if not FREE.fullmatch(path.replace(".alerts.limits", ".alerts.bounds"))
+        and validator.is_valid(changed)
     ]
     assert accepted == []
 
 
 @pytest.mark.parametrize(
     "change",
-    ["replica=2", "config.kafka.boostrap_servers=a:1", "config.kafkas.group_id=a", "storage.sise=1Gi", "replicas=-1"],
+    [
+        "replica=2",
+        "config.kafka.boostrap_servers=a:1",
+        "config.kafkas.group_id=a",
+        "storage.sise=1Gi",
+        "replicas=-1",
+    ],
 )
 def test_helm_refuses_values_that_it_does_not_know(change: str) -> None:
     done = helm("template", "sc", str(build.CHART), "--kube-version", "1.30.0", "--set", change)
@@ -235,7 +253,9 @@ def test_every_pod_is_restricted(values: Path) -> None:
 
 
 def test_the_start_may_take_as_long_as_the_values_say() -> None:
-    pod = only(manifests("--set", "probes.startup.timeoutSeconds=903"), "StatefulSet")["spec"]["template"]["spec"]
+    pod = only(manifests("--set", "probes.startup.timeoutSeconds=903"), "StatefulSet")["spec"]["template"][
+        "spec"
+    ]
     probe = pod["containers"][0]["startupProbe"]
     assert probe["failureThreshold"] * probe["periodSeconds"] >= 903
 
@@ -250,10 +270,6 @@ def test_the_grace_of_a_stop_is_longer_than_its_drain(values: Path, tmp_path: Pa
 
 
 def test_a_scheduled_task_is_submitted_once_with_options_that_exist() -> None:
-    from typer.main import get_command
-
-    from stream_cluster.cli import app
-
     (values,) = [path for path in CI_FILES if path.stem == "scheduled-values"]
     submit = get_command(app).commands["task"].commands["submit"]
     known = {option for parameter in submit.params for option in parameter.opts}
@@ -280,7 +296,9 @@ def test_the_topics_are_those_of_the_settings() -> None:
         kafka.updates_topic,
     }
     assert topics[kafka.updates_topic]["partitions"] == topics["Faces_Events"]["partitions"] == 24
-    assert topics[kafka.dead_letter_topic]["config"]["max.message.bytes"] == kafka.max_message_bytes + 64 * 1024
+    assert (
+        topics[kafka.dead_letter_topic]["config"]["max.message.bytes"] == kafka.max_message_bytes + 64 * 1024
+    )
 
 
 def test_the_autoscaler_asks_for_the_group_and_topic_of_the_settings() -> None:
@@ -294,7 +312,9 @@ def test_the_autoscaler_asks_for_the_group_and_topic_of_the_settings() -> None:
 
 def test_dashboards_and_alerts_come_out_of_the_chart_as_they_are() -> None:
     found = manifests("--set", "alerts.enabled=true,dashboards.enabled=true")
-    sources = {path.name: path.read_text(encoding="utf-8") for path in (build.ROOT / "dashboards").glob("*.json")}
+    sources = {
+        path.name: path.read_text(encoding="utf-8") for path in (build.ROOT / "dashboards").glob("*.json")
+    }
     copies = {path.name: path.read_bytes() for path in (build.CHART / "dashboards").glob("*.json")}
     assert copies == {name: text.encode() for name, text in sources.items()}
     maps = [m["data"] for m in found if "grafana_dashboard" in m["metadata"]["labels"]]
@@ -321,12 +341,16 @@ def test_every_limit_of_the_values_is_used_by_an_alert() -> None:
 
 
 def test_the_notes_tell_the_next_commands(tmp_path: Path) -> None:
-    # Only an installation shows the notes, and that asks for a Kubernetes; so they become a value of a manifest.
+    # Only an installation shows the notes, and that asks for a Kubernetes; so a manifest takes them.
     chart = tmp_path / "helm"
     shutil.copytree(build.CHART, chart)
     notes = (chart / "templates" / "NOTES.txt").read_text(encoding="utf-8")
-    (chart / "templates" / "_notes.tpl").write_text(f'{{{{ define "notes" }}}}{notes}{{{{ end }}}}', encoding="utf-8")
-    (chart / "templates" / "notes.yaml").write_text('notes: {{ include "notes" . | quote }}\n', encoding="utf-8")
+    (chart / "templates" / "_notes.tpl").write_text(
+        f'{{{{ define "notes" }}}}{notes}{{{{ end }}}}', encoding="utf-8"
+    )
+    (chart / "templates" / "notes.yaml").write_text(
+        'notes: {{ include "notes" . | quote }}\n', encoding="utf-8"
+    )
     found = yaml.safe_load(build.render("--show-only", "templates/notes.yaml", chart=chart))["notes"]
     assert "kubectl -n vision rollout status statefulset/sc-stream-cluster" in found
     assert "helm -n vision test sc" in found
@@ -340,4 +364,6 @@ def test_every_value_is_described() -> None:
     assert len(rows) > 60
     bare = [key for key, _, _, description in rows if not description.strip()]
     # What a Pod or a label has is told by Kubernetes.
-    assert [key for key in bare if not re.match(r"resources\.|probes\.(live|readi)ness|dashboards\.labels", key)] == []
+    assert [
+        key for key in bare if not re.match(r"resources\.|probes\.(live|readi)ness|dashboards\.labels", key)
+    ] == []

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import generate_latest
 
 from deploy import build
 from stream_cluster.service.metrics import Metrics
@@ -39,14 +40,19 @@ def expressions() -> list[tuple[str, str]]:
     found = [(f"alert {rule['alert']}", rule["expr"]) for rule in RULES]
     for path in sorted((ROOT / "dashboards").glob("*.json")):
         for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]:
-            found += [(f"{path.name}: {panel['title']}", target["expr"]) for target in panel.get("targets", [])]
+            found += [
+                (f"{path.name}: {panel['title']}", target["expr"]) for target in panel.get("targets", [])
+            ]
     return found
 
 
 def unknown_metrics(known: Set[str]) -> dict[str, set[str]]:
     """Place → metrics that are named there and that do not exist."""
-    named = {place: set(re.findall(r"\b(?:stream_cluster|process)_\w+", expr)) for place, expr in expressions()}
-    return {place: names - known for place, names in named.items() if names - known}
+    unknown: dict[str, set[str]] = {}
+    for place, expr in expressions():
+        if names := set(re.findall(r"\b(?:stream_cluster|process)_\w+", expr)) - known:
+            unknown.setdefault(place, set()).update(names)
+    return unknown
 
 
 def test_every_metric_of_a_panel_or_an_alert_exists() -> None:
@@ -75,7 +81,9 @@ def test_labels_of_a_query_are_labels_of_its_metric() -> None:
     # Set while it runs, by partition or engine.
     late = {"stream_cluster_lag_records": {"partition"}, "stream_cluster_lag_seconds": {"partition"}}
     late |= {"stream_cluster_spaces": {"engine"}}
-    late |= {name: {"directory"} for name in ("stream_cluster_disk_free_bytes", "stream_cluster_disk_size_bytes")}
+    late |= {
+        name: {"directory"} for name in ("stream_cluster_disk_free_bytes", "stream_cluster_disk_size_bytes")
+    }
     for place, expr in expressions():
         for name, matchers in re.findall(r"\b(stream_cluster_\w+)\{([^}]*)\}", expr):
             asked = set(re.findall(r"(\w+)\s*(?:=|!)", matchers))
@@ -125,7 +133,9 @@ def test_panels_do_not_overlap() -> None:
 
 
 def test_every_alert_has_a_runbook_with_four_parts() -> None:
-    sections = re.split(r"^## (?=StreamCluster)", RUNBOOKS.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    sections = re.split(r"^## (?=StreamCluster)", RUNBOOKS.read_text(encoding="utf-8"), flags=re.MULTILINE)[
+        1:
+    ]
     assert [section.splitlines()[0] for section in sections] == NAMES
     for section in sections:
         parts = re.findall(r"^\*\*(\w+)\.\*\* \S", section, re.MULTILINE)
@@ -135,7 +145,11 @@ def test_every_alert_has_a_runbook_with_four_parts() -> None:
 
 
 def test_every_alert_fires_in_a_test_of_its_own_and_stays_silent_in_it_before() -> None:
-    tests = [test for group in yaml.safe_load(ALERT_TESTS.read_text(encoding="utf-8"))["tests"] for test in group["alert_rule_test"]]
+    tests = [
+        test
+        for group in yaml.safe_load(ALERT_TESTS.read_text(encoding="utf-8"))["tests"]
+        for test in group["alert_rule_test"]
+    ]
     firing = [test["alertname"] for test in tests if test.get("exp_alerts")]
     assert sorted(set(firing)) == sorted(NAMES)
     silent = {test["alertname"] for test in tests if not test.get("exp_alerts")}
@@ -166,7 +180,9 @@ def test_promtool_is_satisfied(arguments: tuple[str, ...]) -> None:
 
 
 def test_promtool_notices_an_alert_that_asks_for_another_metric(tmp_path: Path) -> None:
-    changed = ALERTS.read_text(encoding="utf-8").replace("stream_cluster_lag_records", "stream_cluster_backlog")
+    changed = ALERTS.read_text(encoding="utf-8").replace(
+        "stream_cluster_lag_records", "stream_cluster_backlog"
+    )
     (tmp_path / "alerts.yaml").write_text(changed, encoding="utf-8")
     (tmp_path / "alerts_test.yaml").write_bytes(ALERT_TESTS.read_bytes())
     done = promtool("test", "rules", str(tmp_path / "alerts_test.yaml"))
@@ -175,10 +191,10 @@ def test_promtool_notices_an_alert_that_asks_for_another_metric(tmp_path: Path) 
 
 
 def test_metrics_page_tells_promtool_nothing_but_the_truth() -> None:
-    from prometheus_client import generate_latest
-
     needs_tools("promtool")
     page = generate_latest(Metrics().registry)
-    done = subprocess.run([build.tool("promtool"), "check", "metrics"], input=page, capture_output=True, check=False)
+    done = subprocess.run(
+        [build.tool("promtool"), "check", "metrics"], input=page, capture_output=True, check=False
+    )
     said = [line for line in done.stderr.decode().splitlines() if line.startswith("stream_cluster_")]
     assert said == []

@@ -1,7 +1,7 @@
 """Schemas of the custom resources that the chart makes, as far as it uses them; anything else is refused.
 
-Sources: the API references of Prometheus Operator (monitoring.coreos.com/v1), KEDA (keda.sh/v1alpha1) and Strimzi
-(kafka.strimzi.io/v1beta2).
+Sources: the API references of Prometheus Operator (monitoring.coreos.com/v1), KEDA (keda.sh/v1alpha1) and
+Strimzi (kafka.strimzi.io/v1beta2).
 """
 
 from __future__ import annotations
@@ -58,7 +58,10 @@ _SCALED_OBJECT = _closed(
         ),
         "triggers": _all(
             # KEDA takes the values of a trigger as texts only.
-            _closed({"type": {"const": "kafka"}, "metadata": _TEXTS}, {"authenticationRef": _closed({"name": _TEXT})})
+            _closed(
+                {"type": {"const": "kafka"}, "metadata": _TEXTS},
+                {"authenticationRef": _closed({"name": _TEXT})},
+            )
         ),
     }
 )
@@ -67,7 +70,10 @@ _TOPIC = _closed(
         "topicName": _TEXT,
         "partitions": {"type": "integer", "minimum": 1},
         "replicas": {"type": "integer", "minimum": 1, "maximum": 32767},
-        "config": {"type": "object", "additionalProperties": {"type": ["string", "integer", "number", "boolean"]}},
+        "config": {
+            "type": "object",
+            "additionalProperties": {"type": ["string", "integer", "number", "boolean"]},
+        },
     }
 )
 
@@ -75,7 +81,9 @@ _SPECS = {
     ("monitoring.coreos.com/v1", "PodMonitor"): _closed(
         {"selector": _SELECTOR, "podMetricsEndpoints": _all(_ENDPOINT)}
     ),
-    ("monitoring.coreos.com/v1", "ServiceMonitor"): _closed({"selector": _SELECTOR, "endpoints": _all(_ENDPOINT)}),
+    ("monitoring.coreos.com/v1", "ServiceMonitor"): _closed(
+        {"selector": _SELECTOR, "endpoints": _all(_ENDPOINT)}
+    ),
     ("monitoring.coreos.com/v1", "PrometheusRule"): _closed(
         {"groups": _all(_closed({"name": _TEXT, "rules": _all(_RULE)}))}
     ),

@@ -39,7 +39,7 @@ class Watched:
     """Unix time of the first record."""
 
     def problem_of(self, expr: str, *, may_be_empty: bool = False) -> str | None:
-        """What is wrong with a query: it is refused, or it returns nothing; None when it is as it should be."""
+        """What is wrong with a query: it is refused, or it returns nothing. None: it is as it should be."""
         try:
             found = self.prometheus.query(expr)
         except ValueError as error:
@@ -53,7 +53,11 @@ class Watched:
     async def load(self, chunks: int) -> None:
         """Send records, broken ones among them, as fast as Prometheus sees them applied."""
         options = GenerateOptions(
-            events=chunks * CHUNK, people=400, dim=64, bad_share=BAD_SHARE, faults=("bad_field", "zero_vector")
+            events=chunks * CHUNK,
+            people=400,
+            dim=64,
+            bad_share=BAD_SHARE,
+            faults=("bad_field", "zero_vector"),
         )
         records = list(generate_events(options))
         for sent in range(0, len(records), CHUNK):
@@ -74,7 +78,9 @@ class Watched:
         await self.client.submit(clustering("done", threshold=0.6))
         await self.client.ended("done", timeout_s=_WAIT_S)
         await self.client.submit({"task_id": "done", "account_id": "demo", "type": "delete"})
-        await self.client.submit(clustering("failed", report={"format": "csv", "columns": ["no_such_column"]}))
+        await self.client.submit(
+            clustering("failed", report={"format": "csv", "columns": ["no_such_column"]})
+        )
         await self.client.ended("failed", timeout_s=_WAIT_S)
         await self.until_seen('sum(increase(stream_cluster_tasks_total{status="done"}[5m]))', 0.5)
         await self.until_seen('sum(increase(stream_cluster_tasks_total{status="failed"}[5m]))', 0.5)
@@ -85,7 +91,11 @@ async def watched_service(broker: Broker, folder: Path, chunks: int) -> AsyncIte
     """A worker process after a load of so many chunks and some tasks, with Prometheus beside it."""
     topics = await make_topics(broker, "watched", PARTITIONS)
     port = _free_port()
-    changes: dict[str, Any] = {"http__port": port, "matching__engine": "hnsw", "matching__recall_sample_share": 1}
+    changes: dict[str, Any] = {
+        "http__port": port,
+        "matching__engine": "hnsw",
+        "matching__recall_sample_share": 1,
+    }
     overrides = overrides_of(broker, topics, folder, **changes)
     async with client_of(broker, topics) as client:
         with _prometheus(folder, port) as prometheus:
@@ -101,7 +111,9 @@ async def watched_service(broker: Broker, folder: Path, chunks: int) -> AsyncIte
 
 def rules_without_waiting() -> dict[str, Any]:
     """The alerts, each firing at once rather than after its `for`."""
-    rules: dict[str, Any] = yaml.safe_load((build.ROOT / "deploy/prometheus/alerts.yaml").read_text(encoding="utf-8"))
+    rules: dict[str, Any] = yaml.safe_load(
+        (build.ROOT / "deploy/prometheus/alerts.yaml").read_text(encoding="utf-8")
+    )
     for group in rules["groups"]:
         for rule in group["rules"]:
             rule.pop("for", None)
