@@ -58,15 +58,23 @@ def render(*arguments: str, chart: Path = CHART, kubernetes: str = KUBERNETES_VE
 
 def files() -> dict[Path, str]:
     """Every generated file and the text that it should have."""
-    found: dict[Path, str] = {}
+    found: dict[Path, str] = {CHART / "values.schema.json": _schema()}
     for name, text in dashboards().items():
         found[ROOT / "dashboards" / name] = text
         found[CHART / "dashboards" / name] = text
-    found[CHART / "values.schema.json"] = _schema()
-    found[CHART / "README.md"] = _readme()
-    found[ROOT / "deploy" / "prometheus" / "alerts.yaml"] = _alerts()
-    for name, values in _EXAMPLES.items():
-        found[ROOT / "deploy" / "examples" / name] = render("--values", str(CHART / "ci" / values))
+    with tempfile.TemporaryDirectory() as folder:
+        # The chart as it will be: what is rendered is made of what is generated.
+        chart = Path(folder) / "helm"
+        shutil.copytree(CHART, chart)
+        for path, text in found.items():
+            if path.is_relative_to(CHART):
+                (chart / path.relative_to(CHART)).write_text(text, encoding="utf-8")
+        found[CHART / "README.md"] = _readme(chart)
+        found[ROOT / "deploy" / "prometheus" / "alerts.yaml"] = _alerts(chart)
+        for name, values in _EXAMPLES.items():
+            # Dashboards stand in a folder of their own already.
+            arguments = ("--values", str(chart / "ci" / values), "--set", "dashboards.enabled=false")
+            found[ROOT / "deploy" / "examples" / name] = render(*arguments, chart=chart)
     return found
 
 
@@ -101,20 +109,18 @@ def _adapt(node: Any) -> Any:
     return adapted
 
 
-def _readme() -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "helm"
-        shutil.copytree(CHART, copy)
-        command = [tool("helm-docs"), "--chart-search-root", str(copy), "--log-level", "error"]
-        subprocess.run([*command, "--document-dependency-values=false"], check=True, capture_output=True)
-        return (copy / "README.md").read_text(encoding="utf-8")
+def _readme(chart: Path) -> str:
+    """Written into the chart that is given, which is a copy, and returned."""
+    command = [tool("helm-docs"), "--chart-search-root", str(chart), "--log-level", "error"]
+    subprocess.run([*command, "--document-dependency-values=false"], check=True, capture_output=True)
+    return (chart / "README.md").read_text(encoding="utf-8")
 
 
-def _alerts() -> str:
+def _alerts(chart: Path) -> str:
     """The rules alone, with the limits of `values.yaml`, for a Prometheus without an operator."""
-    text = render("--set", "alerts.enabled=true", "--show-only", "templates/prometheusrule.yaml")
+    only_rules = ("--set", "alerts.enabled=true", "--show-only", "templates/prometheusrule.yaml")
+    rules = {"groups": yaml.safe_load(render(*only_rules, chart=chart))["spec"]["groups"]}
     head = "# Written by `make deploy-files` from files/alerts.yaml and values.yaml of the chart.\n"
-    rules = {"groups": yaml.safe_load(text)["spec"]["groups"]}
     return head + yaml.safe_dump(rules, sort_keys=False, width=110)
 
 

@@ -25,6 +25,14 @@ class Prometheus:
         """`address` is http://host:port."""
         self._address = address
 
+    def is_ready(self) -> bool:
+        """Whether it answers queries yet."""
+        try:
+            with urllib.request.urlopen(f"{self._address}/-/ready", timeout=20):  # noqa: S310 - always http
+                return True
+        except OSError:
+            return False
+
     def query(self, expr: str) -> list[dict[str, Any]]:
         """Series of an instant query, each with `metric` and `value`. Raises ValueError: it is refused."""
         return self._get("query", {"query": expr})

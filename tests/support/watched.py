@@ -99,7 +99,7 @@ async def watched_service(broker: Broker, folder: Path, chunks: int) -> AsyncIte
     overrides = overrides_of(broker, topics, folder, **changes)
     async with client_of(broker, topics) as client:
         with _prometheus(folder, port) as prometheus:
-            await eventually(lambda: _answers(prometheus), _WAIT_S, "Prometheus to answer")
+            await eventually(prometheus.is_ready, _WAIT_S, "Prometheus to be ready")
             with ServiceProcess(overrides, folder / "service.log") as service:
                 watched = Watched(prometheus, service, client, time.time())
                 # Everything was there, as zero, before it counts.
@@ -161,14 +161,6 @@ class _prometheus:  # noqa: N801 - used like a function
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
-
-
-def _answers(prometheus: Prometheus) -> bool:
-    try:
-        prometheus.query("vector(1)")
-    except OSError:
-        return False
-    return True
 
 
 def _free_port() -> int:
