@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import get_args
 
@@ -108,6 +108,13 @@ class Metrics:
         self.callbacks = counter("callbacks", "Callbacks of ended tasks, by result of a call.", "result")
         self.rebalances = counter("rebalances", "Rebalances of the consumer group.")
         self.partitions = gauge("partitions", "Partitions assigned to this worker.")
+        self.paused = gauge("paused_partitions", "Partitions paused because the engine is behind.")
+        self.ready = gauge("ready", "1 when /readyz succeeds.")
+        self._of_the_disk(gauge, histogram)
+        self._recall_totals: dict[str, tuple[int, int]] = {}
+        self._preset()
+
+    def _of_the_disk(self, gauge: Callable[..., Gauge], histogram: Callable[..., Histogram]) -> None:
         self.partition_open = histogram(
             "partition_open_seconds",
             "From the assignment of a partition until its state is loaded and reading begins.",
@@ -118,10 +125,6 @@ class Metrics:
         )
         self.disk_size = gauge("disk_size_bytes", "Size of that file system.", "directory")
         self.state_size = gauge("state_bytes", "Files in state.directory.")
-        self.paused = gauge("paused_partitions", "Partitions paused because the engine is behind.")
-        self.ready = gauge("ready", "1 when /readyz succeeds.")
-        self._recall_totals: dict[str, tuple[int, int]] = {}
-        self._preset()
 
     def _preset(self) -> None:
         """Make every series of a closed label set exist from the start, so that rates see the first count."""
