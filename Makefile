@@ -10,7 +10,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo check lint check-native check-aarch64 check-deploy deploy-files overview test test-all bench bench-ingest bench-snapshot bench-faces \
-	bench-kernel bench-peers bench-seed-table bench-stream bench-crossover bench-images bench-selection bench-deletes \
+	bench-kernel bench-peers bench-seed-table bench-stream bench-crossover bench-images bench-report bench-selection bench-deletes \
 	bench-updates bench-linkage bench-linkage-scale bench-migration face-statistics docs lock clean
 
 help: ## List the targets
@@ -95,6 +95,9 @@ bench-snapshot: setup ## Benchmark: labels and archive of a million objects from
 bench-images: setup ## Benchmark: images of a directory saved into an archive, a second, and peak memory
 	$(BIN)/python -m benchmarks.images --write benchmarks/results/images.json $(ARGS)
 
+bench-report: setup ## Benchmark: what report.html adds to snapshots with images and of a million objects, and its first paint
+	$(BIN)/python -m benchmarks.report_page --write benchmarks/results/report_page.json $(ARGS)
+
 bench-selection: setup ## Benchmark: filtered tasks of 100,000 among a million objects, selection and archive
 	$(BIN)/python -m benchmarks.selection --write benchmarks/results/selection.json $(ARGS)
 
@@ -141,7 +144,7 @@ bench-kernel: setup ## Benchmark: operations per second of the matching kernel, 
 	$(BIN)/python -m benchmarks.kernel --write benchmarks/results/kernel.json $(ARGS)
 
 lock: setup ## Write requirements.lock, and that of the image, anew; versions change only where pyproject.toml asks for it
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra images --universal --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes \
 		--no-emit-index-url --no-header --quiet --output-file requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --constraint requirements.lock \
 		--no-emit-index-url --no-header --no-annotate --quiet --output-file requirements-run.lock

@@ -42,6 +42,7 @@ _GROUPS = {
     "clusters": ("clustering", "writing clusters"),
     "report": ("clustering", "writing the report"),
     "images": ("clustering", "saving images"),
+    "page": ("clustering", "writing the page"),
 }
 
 
@@ -80,6 +81,7 @@ def cluster(
         ),
     ] = None,
     columns: options.ColumnsOption = None,
+    html: options.HtmlOption = None,
     task_id: options.TaskIdOption = None,
     config: options.ConfigFile = None,
     as_json: options.AsJson = False,
@@ -104,6 +106,7 @@ def cluster(
         linkage,
         save_images,
         columns,
+        html,
     )
     # The account is not known yet; any legal one lets the rest be checked before the files are read.
     task = options.make_task(selection, task_id or _TASK_ID, _TASK_ID if account is None else account)

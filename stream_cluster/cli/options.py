@@ -102,6 +102,14 @@ ColumnsOption = Annotated[
         rich_help_panel=_RESULT,
     ),
 ]
+HtmlOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--html/--no-html",
+        help="Put report.html, a page to look at the clusters, into the archive; else as the settings say.",
+        rich_help_panel=_RESULT,
+    ),
+]
 TaskIdOption = Annotated[
     str | None, typer.Option("--task-id", help="Id of the task.", rich_help_panel=_RESULT)
 ]
@@ -120,6 +128,7 @@ class Selection:
     linkage: Linkage
     save_images: bool
     columns: str | None
+    html: bool | None
 
     def content(self) -> dict[str, Any]:
         """The `content` of the task message. Raises InputError."""
@@ -134,9 +143,13 @@ class Selection:
             "linkage": self.linkage,
             "save_images": self.save_images,
             "filters": None if self.filters is None else _read_filters(self.filters, self.object_type),
-            "report": None if self.columns is None else {"columns": _names(self.columns)},
+            "report": self._report() or None,
         }
         return {name: value for name, value in content.items() if value is not None}
+
+    def _report(self) -> dict[str, Any]:
+        report = {"columns": None if self.columns is None else _names(self.columns), "html": self.html}
+        return {name: value for name, value in report.items() if value is not None}
 
 
 def make_task(selection: Selection, task_id: str, account_id: str, **more: Any) -> TaskRequest:

@@ -83,6 +83,7 @@ _STAGES = {
     "report": ("task", "writing the report"),
     "upload": ("task", "storing the archive"),
     "images": ("task", "saving images"),
+    "page": ("task", "writing the page"),
 }
 
 Account = Annotated[str, typer.Option("--account", help="Account of the task.", metavar="ID")]
@@ -105,6 +106,7 @@ def submit(
     linkage: options.LinkageOption = "components",
     save_images: options.SaveImagesOption = False,
     columns: options.ColumnsOption = None,
+    html: options.HtmlOption = None,
     description: Annotated[
         str | None, typer.Option("--description", help="For people.", rich_help_panel="The result")
     ] = None,
@@ -157,6 +159,7 @@ def submit(
         linkage,
         save_images,
         columns,
+        html,
     )
     more = {
         "description": description,

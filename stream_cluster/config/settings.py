@@ -389,6 +389,44 @@ class ImageSettings(_Section, frozen=True, kw_only=True):
     ] = 16
 
 
+class ReportSettings(_Section, frozen=True, kw_only=True):
+    """The page in an archive, report.html."""
+
+    html: Annotated[
+        bool, Meta(description="Put report.html into the archive of a task that does not say.")
+    ] = True
+    max_bytes: Annotated[
+        int,
+        Meta(
+            ge=256 * 1024,
+            le=2**30,
+            description="Most bytes of report.html, which are held in memory too; what does not fit is left "
+            "out, and the page says so.",
+        ),
+    ] = 24 * MIB
+    thumbnail_px: Annotated[
+        int, Meta(ge=16, le=512, description="Longer side of the pictures that report.html holds itself.")
+    ] = 96
+    cluster_members: Annotated[
+        int, Meta(ge=2, le=1_000_000, description="Most members of one cluster that report.html lists.")
+    ] = 500
+
+
+class QualitySettings(_Section, frozen=True, kw_only=True):
+    """When clusters are warned of that may be several which chain."""
+
+    largest_share: Annotated[
+        float, Meta(gt=0, le=1, description="Share of the selection above which a cluster is warned of.")
+    ] = 0.05
+    bridge_margin: Annotated[
+        float,
+        Meta(ge=0, le=1, description="How far above the threshold, as a cosine, a link counts as a bridge."),
+    ] = 0.03
+    bridge_objects: Annotated[
+        int, Meta(ge=1, description="Objects on either side of a link that make it a bridge.")
+    ] = 5
+
+
 class HttpSettings(_Section, frozen=True, kw_only=True):
     """Health and metrics."""
 
@@ -427,6 +465,8 @@ class Settings(_Section, frozen=True, kw_only=True):
     tasks: TaskSettings = TaskSettings()
     results: ResultSettings = ResultSettings()
     images: ImageSettings = ImageSettings()
+    report: ReportSettings = ReportSettings()
+    quality: QualitySettings = QualitySettings()
     callbacks: CallbackSettings = CallbackSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()

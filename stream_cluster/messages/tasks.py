@@ -33,12 +33,15 @@ EVENT_COLUMNS = (
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """The table in the archive."""
+    """The table and the page in the archive."""
 
     format: Literal["csv"] = "csv"
     columns: Annotated[
         list[str] | None,
         Meta(description="Columns after cluster and the object id; absent: the default ones."),
+    ] = None
+    html: Annotated[
+        bool | None, Meta(description="Put report.html into the archive; absent: as configured.")
     ] = None
 
 

@@ -21,12 +21,18 @@ from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
-from stream_cluster.config import ImageSettings
+from stream_cluster.config import ImageSettings, ReportSettings
 from stream_cluster.errors import ResultsUnavailable
 from stream_cluster.model import Interrupt, Progress
 from stream_cluster.snapshot.clusters import Clusters
 from stream_cluster.snapshot.columns import IMAGE, Column, csv_value
+from stream_cluster.snapshot.quality import Quality
+from stream_cluster.snapshot.report.charts import Curve
+from stream_cluster.snapshot.report.facts import read_facts, read_tracks
+from stream_cluster.snapshot.report.listing import Shown
+from stream_cluster.snapshot.report.write import PageContent, make_page
 from stream_cluster.snapshot.selection import Selection
 from stream_cluster.state.schema import object_key
 from stream_cluster.state.view import PartitionView
@@ -46,6 +52,24 @@ class ArchiveFile:
     sha256: str
 
 
+EXTENSIONS = ("jpg", "png", "webp")
+
+
+@dataclass(frozen=True, slots=True)
+class SavedImages:
+    """Images that the archive has already."""
+
+    extension: npt.NDArray[np.int8]
+    """Index into EXTENSIONS of each position; -1 for no image. Shape (n,)."""
+    read: Callable[[int], bytes]
+    """The image of a position that has one."""
+
+    @classmethod
+    def none(cls, n: int) -> SavedImages:
+        """Those of a task without images."""
+        return cls(np.full(n, -1, np.int8), lambda _: b"")
+
+
 @dataclass(frozen=True, slots=True)
 class ArchiveContent:
     """What an archive is made of."""
@@ -61,6 +85,12 @@ class ArchiveContent:
     """The counts of images are added to it."""
     images: ImageSettings | None
     """Where images come from; None leaves them out."""
+    page: ReportSettings | None
+    """Limits of report.html; None leaves it out."""
+    quality: Quality
+    curve: Curve | None
+    """Clusters at every threshold, for the page."""
+    warnings: Sequence[Mapping[str, Any]]
 
 
 def write_archive(
@@ -76,7 +106,7 @@ def write_archive(
     try:
         try:
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            with temporary.open("wb") as file:
+            with temporary.open("w+b") as file:
                 temporary.chmod(0o640)
                 _write_zip(file, content, interrupt, progress)
                 file.flush()
@@ -99,9 +129,13 @@ def _write_zip(file: BinaryIO, content: ArchiveContent, interrupt: Interrupt, pr
             for block in _report(content, interrupt, progress):
                 write(block)
         manifest = {**content.manifest}
+        saved = SavedImages.none(len(content.selection))
         if content.images is not None:
-            images = _save_images(archive, content, content.images, interrupt, progress)
+            images, saved = _save_images(archive, content, content.images, interrupt, progress)
             manifest["counts"] = {**manifest["counts"], "images": images}
+        if content.page is not None:
+            held = _write_page(archive, content, content.page, manifest, saved, interrupt, progress)
+            manifest["counts"] = {**manifest["counts"], "page": held}
         with _entry(archive, "manifest.json") as write:
             write(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
 
@@ -191,12 +225,13 @@ def _save_images(
     settings: ImageSettings,
     interrupt: Interrupt,
     progress: Progress,
-) -> dict[str, int]:
-    """Entries below images/; returns their counts."""
+) -> tuple[dict[str, int], SavedImages]:
+    """Entries below images/; returns their counts, and what is there now."""
     # Only a task with images pays for the clients that it may need.
-    from stream_cluster.snapshot.images.save import Wanted, save_images  # noqa: PLC0415
+    from stream_cluster.snapshot.images.save import Wanted, entry_name, save_images  # noqa: PLC0415
 
     selection, clusters = content.selection, content.clusters
+    extension_of = np.full(len(selection), -1, np.int8)
 
     def wanted() -> Iterator[Wanted]:
         for begin in range(0, len(selection), _BLOCK):
@@ -204,14 +239,21 @@ def _save_images(
             numbers = clusters.numbers[positions].tolist()
             ids = [selection.ids[position] for position in positions.tolist()]
             (references,) = _values(content.view, selection, positions, [IMAGE])
-            yield from map(Wanted, numbers, ids, references)
+            yield from map(Wanted, numbers, ids, references, positions.tolist())
 
     def write(name: str, data: bytes) -> None:
         info = zipfile.ZipInfo(name, _EPOCH)
         info.external_attr = 0o640 << 16
         archive.writestr(info, data, zipfile.ZIP_STORED)  # images are compressed already
 
-    return save_images(
+    def saved(one: Wanted, extension: str) -> None:
+        extension_of[one.position] = EXTENSIONS.index(extension)
+
+    def read(position: int) -> bytes:
+        one = Wanted(int(clusters.numbers[position]), selection.ids[position], None)
+        return archive.read(entry_name(one, EXTENSIONS[extension_of[position]]))
+
+    counts = save_images(
         wanted(),
         len(selection),
         write,
@@ -219,7 +261,43 @@ def _save_images(
         account_id=selection.space.key.account_id,
         interrupt=interrupt,
         progress=progress,
+        saved=saved,
     )
+    return counts, SavedImages(extension_of, read)
+
+
+def _write_page(
+    archive: zipfile.ZipFile,
+    content: ArchiveContent,
+    settings: ReportSettings,
+    manifest: Mapping[str, Any],
+    images: SavedImages,
+    interrupt: Interrupt,
+    progress: Progress,
+) -> dict[str, int]:
+    """report.html; returns what it holds."""
+    selection = content.selection
+    shown = Shown(
+        selection.ids,
+        content.clusters,
+        content.quality,
+        read_facts(content.view, selection, interrupt),
+        EXTENSIONS,
+        images.extension,
+    )
+    page = PageContent(
+        manifest=manifest,
+        shown=shown,
+        warnings=content.warnings,
+        curve=content.curve,
+        tracks_of=lambda positions: read_tracks(content.view, selection, positions, interrupt),
+        image_of=images.read,
+    )
+    blocks, held = make_page(page, settings, interrupt=interrupt, progress=progress)
+    with _entry(archive, "report.html") as write:
+        for block in blocks:
+            write(block)
+    return held
 
 
 def _sha256(path: Path, interrupt: Interrupt) -> str:

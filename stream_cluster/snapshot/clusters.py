@@ -77,27 +77,40 @@ def labels_from_forest(view: PartitionView, selection: Selection, threshold_cosi
     return (np.cumsum(is_used, dtype=np.int32) - np.int32(1))[labels]
 
 
+def links_of_positions(view: PartitionView, selection: Selection, above_cosine: float) -> Links:
+    """The links that a whole space keeps, between positions instead of rows."""
+    links = view.links(selection.space.space_id, above_cosine)
+    position_of = np.zeros(selection.space.next_row, np.uint32)
+    position_of[selection.rows] = np.arange(len(selection), dtype=np.uint32)
+    a, b = position_of[links.a], position_of[links.b]
+    return Links(np.minimum(a, b), np.maximum(a, b), links.similarity)
+
+
 def labels_by_matching(
     codes: Codes,
     selection: Selection,
     threshold_cosine: float,
     strongest: StrongestLinks | None = None,
+    forest: ForestBuilder | None = None,
     *,
+    low_cosine: float | None = None,
     interrupt: Interrupt,
     progress: Progress,
 ) -> Labels:
     """Components of exactly the selected objects, matched again with one another.
 
     Needed where the forest has no answer: a filter cuts paths that ran through excluded objects, and links
-    at or below the floor were never kept. `codes` are those of the selection; `strongest` gets the links too.
+    at or below the floor were never kept. `codes` are those of the selection; `strongest` gets the links too, and
+    `forest` those above `low_cosine`, which may be lower than the threshold.
     Returns a label for each position of the selection.
     """
-    forest = ForestBuilder()
-    for links in all_pairs(codes, threshold_cosine, interrupt=interrupt, progress=progress):
+    forest = ForestBuilder() if forest is None else forest
+    low = threshold_cosine if low_cosine is None else min(low_cosine, threshold_cosine)
+    for links in all_pairs(codes, low, interrupt=interrupt, progress=progress):
         forest.add(links)
         if strongest is not None:
-            strongest.add(links)
-    links = forest.result()
+            strongest.add(links.above(threshold_cosine))
+    links = forest.result().above(threshold_cosine)
     return connected_components(len(selection), [_pairs(links), *_tracks(selection)])
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_cluster.graph.average import merge_above
+from stream_cluster.graph.forest import ForestBuilder
 from stream_cluster.graph.groups import Groups
 from stream_cluster.graph.strongest import CAPACITY, StrongestLinks
 from stream_cluster.matching import all_pairs, quantise
@@ -47,12 +48,16 @@ def labels_by_average(
     interrupt: Interrupt,
     progress: Progress,
     capacity: int = CAPACITY,
+    forest: ForestBuilder | None = None,
+    low_cosine: float | None = None,
 ) -> AverageLabels:
     """Average linkage of the selected objects, cut at a threshold; members of a track begin as one group.
 
     Every cluster lies inside a connected component, so only components of three and more are looked into.
     Those come from the forest (`from_forest`), or from matching, whose links then serve for both. With many
     more than `capacity` links, the strongest are merged first, and the rest is searched for between groups.
+
+    What is matched goes to `forest` too, from `low_cosine` on, which may be lower than the threshold.
 
     Raises:
         Cancelled, TaskError: by `interrupt`.
@@ -68,7 +73,14 @@ def labels_by_average(
         # Links between objects are of no use when groups of several are there from the start.
         strongest = StrongestLinks(threshold_cosine, capacity) if selection.tracks is None else None
         components = labels_by_matching(
-            codes, selection, threshold_cosine, strongest, interrupt=interrupt, progress=progress
+            codes,
+            selection,
+            threshold_cosine,
+            strongest,
+            forest,
+            low_cosine=low_cosine,
+            interrupt=interrupt,
+            progress=progress,
         )
     groups = Groups(codes, inverse_norms(codes))
     if selection.tracks is not None:

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stream_cluster import __version__
 from stream_cluster.errors import TaskError
-from stream_cluster.model import Interrupt, Progress
+from stream_cluster.graph.components import track_pairs
+from stream_cluster.graph.curve import threshold_curve
+from stream_cluster.graph.forest import ForestBuilder
+from stream_cluster.matching.scale import floor_cosine
+from stream_cluster.model import Interrupt, Links, Progress
 from stream_cluster.snapshot.archive import ArchiveContent, ArchiveFile, write_archive
-from stream_cluster.snapshot.clusters import Clusters, labels_by_matching, labels_from_forest, number_clusters
+from stream_cluster.snapshot.clusters import (
+    Clusters,
+    labels_by_matching,
+    labels_from_forest,
+    links_of_positions,
+    number_clusters,
+)
 from stream_cluster.snapshot.linkage import labels_by_average
+from stream_cluster.snapshot.quality import chaining_warnings, measure_quality
+from stream_cluster.snapshot.report.charts import Curve
 from stream_cluster.snapshot.request import ClusteringRequest, find_space
 from stream_cluster.snapshot.selection import Selection, select
 from stream_cluster.snapshot.threshold import Threshold, threshold_on
@@ -21,13 +33,17 @@ from stream_cluster.state.view import PartitionView
 
 ARCHIVE_FORMAT = 1
 
+# Selections up to this size are matched from the floor on, so that their curve shows what lies below their threshold.
+_MATCHED_LOWER_OBJECTS = 20_000
+
 # Share of the whole that each stage takes, about: (stage, begin, end).
 _STAGES = {
     "select": (0.0, 0.1),
     "match": (0.1, 0.5),
     "linkage": (0.5, 0.6),
     "clusters": (0.6, 0.8),
-    "report": (0.8, 1.0),
+    "report": (0.8, 0.9),
+    "page": (0.9, 1.0),
 }
 _STAGES_WITH_IMAGES = {
     "select": (0.0, 0.05),
@@ -35,7 +51,8 @@ _STAGES_WITH_IMAGES = {
     "linkage": (0.25, 0.3),
     "clusters": (0.3, 0.35),
     "report": (0.35, 0.4),
-    "images": (0.4, 1.0),
+    "images": (0.4, 0.9),
+    "page": (0.9, 1.0),
 }
 
 
@@ -112,6 +129,14 @@ def _run(
     clustering = _cluster(view, request, threshold, selection, interrupt=interrupt, progress=overall)
     clusters, method = clustering.clusters, clustering.method
     lap("cluster")
+    quality = measure_quality(
+        view, selection, clusters, clustering.forest, threshold, request.quality, interrupt
+    )
+    warnings = chaining_warnings(selection, clusters, quality, request.quality)
+    curve = None
+    if request.page is not None:
+        curve = _curve(selection, clustering, threshold, interrupt)
+    lap("quality")
     counts = _counts(view, selection, clustering)
     content = ArchiveContent(
         view=view,
@@ -120,7 +145,13 @@ def _run(
         columns=request.columns,
         id_column=request.id_column,
         images=request.images,
-        manifest=_manifest(request, selection, threshold, method=method, as_of=as_of, counts=counts),
+        page=request.page,
+        quality=quality,
+        curve=curve,
+        warnings=warnings,
+        manifest=_manifest(
+            request, selection, threshold, method=method, as_of=as_of, counts=counts, warnings=warnings
+        ),
     )
     archive = write_archive(target, content, interrupt=interrupt, progress=overall)
     lap("write")
@@ -162,6 +193,9 @@ class _Clustering:
     components: Clusters | None
     """Of average linkage: the connected components at the same threshold."""
     method: str
+    forest: Links
+    """Spanning forest of the links of positions above `low_cosine`."""
+    low_cosine: float
 
 
 def _cluster(
@@ -174,21 +208,60 @@ def _cluster(
     progress: Progress,
 ) -> _Clustering:
     cosine = threshold.cosine
+    forest = ForestBuilder()
+    low = _low_cosine(request, selection, cosine)
     from_forest = selection.is_whole_space and cosine >= selection.space.floor_cosine
     method = "forest" if from_forest else "rematch"
+    components = None
     if request.linkage == "average":
         found = labels_by_average(
-            view, selection, cosine, from_forest=from_forest, interrupt=interrupt, progress=progress
+            view,
+            selection,
+            cosine,
+            from_forest=from_forest,
+            interrupt=interrupt,
+            progress=progress,
+            forest=forest,
+            low_cosine=low,
         )
-        interrupt.check()
-        return _Clustering(number_clusters(found.labels), number_clusters(found.components), method)
-    if from_forest:
+        labels, components = found.labels, number_clusters(found.components)
+    elif from_forest:
         labels = labels_from_forest(view, selection, cosine)
     else:
         codes = view.codes(selection.space, selection.rows)
-        labels = labels_by_matching(codes, selection, cosine, interrupt=interrupt, progress=progress)
+        labels = labels_by_matching(
+            codes, selection, cosine, None, forest, low_cosine=low, interrupt=interrupt, progress=progress
+        )
     interrupt.check()
-    return _Clustering(number_clusters(labels), None, method)
+    if from_forest:
+        low = selection.space.floor_cosine
+        forest.add(links_of_positions(view, selection, low))
+    return _Clustering(number_clusters(labels), components, method, forest.result(), low)
+
+
+def _low_cosine(request: ClusteringRequest, selection: Selection, threshold_cosine: float) -> float:
+    """Where the curve of a task that is matched again begins: lower than its threshold where that costs little."""
+    if len(selection) > _MATCHED_LOWER_OBJECTS:
+        return threshold_cosine
+    return min(threshold_cosine, floor_cosine(request.similarity, selection.space.key))
+
+
+def _curve(
+    selection: Selection, clustering: _Clustering, threshold: Threshold, interrupt: Interrupt
+) -> Curve:
+    """The threshold curve on the scale of the request."""
+    together = None if selection.tracks is None else track_pairs(selection.tracks)
+    found = threshold_curve(len(selection), clustering.forest, clustering.low_cosine, together, interrupt)
+    cliff = found.cliff()
+    return Curve(
+        thresholds=threshold.scale.to_scale(found.thresholds),
+        clusters=found.clusters,
+        singletons=found.singletons,
+        largest=found.largest,
+        objects=len(selection),
+        chosen=threshold.value,
+        cliff=None if cliff is None else float(threshold.scale.to_scale(cliff)),
+    )
 
 
 def _counts(view: PartitionView, selection: Selection, clustering: _Clustering) -> dict[str, Any]:
@@ -233,6 +306,7 @@ def _manifest(
     method: str,
     as_of: Mapping[str, Any] | None,
     counts: Mapping[str, Any],
+    warnings: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """manifest.json: everything that determines the result."""
     space = selection.space
@@ -259,4 +333,5 @@ def _manifest(
         "method": method,
         "as_of": as_of,
         "counts": counts,
+        "warnings": warnings,
     }

@@ -31,6 +31,8 @@ class Wanted(NamedTuple):
     cluster: int
     object_id: str
     reference: str | None
+    position: int = 0
+    """Of the object in its selection."""
 
 
 def entry_name(wanted: Wanted, extension: str) -> str:
@@ -47,10 +49,12 @@ def save_images(
     account_id: str,
     interrupt: Interrupt,
     progress: Progress,
+    saved: Callable[[Wanted, str], None] = lambda *_: None,
 ) -> dict[str, int]:
     """Fetch the images and write each as `write(entry name, bytes)`, from this thread, in order.
 
     Args:
+        saved: told of each that was written, with its extension.
         wanted: `total` objects in the order of the archive; read as the work goes on.
 
     Returns the counts for the manifest: `wanted`, which is the sum of `saved` and each `ImageFault`.
@@ -59,7 +63,7 @@ def save_images(
         Cancelled, TaskError: asked to stop; noticed within a second.
         OSError: of `write`.
     """
-    saving = _Saving(total, write, settings, interrupt, progress)
+    saving = _Saving(total, write, saved, settings, interrupt, progress)
     fetcher = Fetcher(settings, account_id)
     # A loop of its own instead of `asyncio.run`, which at its end would wait for threads that a dead file
     # system or name server holds.
@@ -79,12 +83,14 @@ class _Saving:
         self,
         total: int,
         write: Callable[[str, bytes], None],
+        tell: Callable[[Wanted, str], None],
         settings: ImageSettings,
         interrupt: Interrupt,
         progress: Progress,
     ) -> None:
         self._total = total
         self._write = write
+        self._tell = tell
         self._settings = settings
         self._interrupt = interrupt
         self._progress = progress
@@ -135,6 +141,7 @@ class _Saving:
         if isinstance(result, Image):
             if self._saved_bytes + len(result.data) <= self._settings.total_max_bytes:
                 self._write(entry_name(wanted, result.extension), result.data)
+                self._tell(wanted, result.extension)
                 self._saved += 1
                 self._saved_bytes += len(result.data)
                 return

@@ -1,0 +1,256 @@
+"""How well clusters hold together: cohesion, the weakest link, bridges; and warnings of those that chain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stream_cluster.config import QualitySettings
+from stream_cluster.graph.bridges import smaller_sides
+from stream_cluster.graph.components import track_pairs
+from stream_cluster.graph.forest import maximum_spanning_forest
+from stream_cluster.matching import all_pairs
+from stream_cluster.matching.codes import inverse_norms
+from stream_cluster.model import Interrupt, Links, concatenate_links
+from stream_cluster.snapshot.clusters import Clusters
+from stream_cluster.snapshot.selection import Selection
+from stream_cluster.snapshot.threshold import Threshold
+from stream_cluster.state.view import PartitionView
+
+_BLOCK_ROWS = 4096
+_OF_A_TRACK = np.float32(2.0)
+"""Stands for the similarity of two objects of one track: above all others."""
+_MOST_NAMED = 20
+
+Floats = npt.NDArray[np.float32]
+Positions = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Figures of k clusters, in their order, and of the n positions of the selection."""
+
+    cohesion: Floats
+    """Mean cosine of the members to the centre, the mean of their directions. Shape (k,)."""
+    weakest_link: Floats
+    """Least similarity of a link in the cluster's spanning tree, on the scale of the request; NaN where no
+    link holds it together. Shape (k,)."""
+    weakest_a: Positions
+    """Position of that link's older end; -1 without one. Shape (k,)."""
+    weakest_b: Positions
+    bridges: npt.NDArray[np.int32]
+    """Links of the tree that are close to the threshold, with enough objects on either side. Shape (k,)."""
+    share: npt.NDArray[np.float64]
+    """Of the selection. Shape (k,)."""
+    centrality: Floats
+    """Cosine of each position's object to the centre of its cluster. Shape (n,)."""
+    bridge_links: Links
+    """The bridges, between positions, the weakest first."""
+
+
+def measure_quality(
+    view: PartitionView,
+    selection: Selection,
+    clusters: Clusters,
+    forest: Links,
+    threshold: Threshold,
+    settings: QualitySettings,
+    interrupt: Interrupt,
+) -> Quality:
+    """Figures of a snapshot's clusters.
+
+    Args:
+        forest: spanning forest of the links of the selection above the threshold at least, by position.
+
+    Raises:
+        Cancelled, TaskError: by `interrupt`.
+    """
+    trees = _trees(view, selection, clusters, forest, threshold, interrupt)
+    weakest, a, b = _weakest(clusters, trees)
+    bridges = _bridges(clusters, trees, threshold.cosine, settings, interrupt)
+    cohesion, centrality = _to_centres(view, selection, clusters, interrupt)
+    known = ~np.isnan(weakest)
+    weakest[known] = threshold.scale.to_scale(weakest[known])
+    return Quality(
+        cohesion=cohesion,
+        weakest_link=weakest,
+        weakest_a=a,
+        weakest_b=b,
+        bridges=np.bincount(clusters.numbers[bridges.a], minlength=len(clusters)).astype(np.int32),
+        share=clusters.sizes / max(1, len(selection)),
+        centrality=centrality,
+        bridge_links=bridges,
+    )
+
+
+def _trees(
+    view: PartitionView,
+    selection: Selection,
+    clusters: Clusters,
+    forest: Links,
+    threshold: Threshold,
+    interrupt: Interrupt,
+) -> Links:
+    """The maximum spanning tree of each cluster over its own links and tracks."""
+    links = forest.above(threshold.cosine)
+    if selection.tracks is not None:
+        a, b = track_pairs(selection.tracks)
+        links = maximum_spanning_forest(concatenate_links([links, Links(a, b, np.full(len(a), _OF_A_TRACK))]))
+    links = _inside(links, clusters)
+    found = np.bincount(clusters.numbers[links.a], minlength=len(clusters))
+    lacking = found < clusters.sizes - 1
+    if not lacking.any():
+        return links
+    # Clusters that are parts of components: the paths of the forest may run outside of them.
+    members = np.flatnonzero(lacking[clusters.numbers])
+    codes = view.codes(selection.space, selection.rows[members])
+    parts = [_only(links, ~lacking[clusters.numbers[links.a]])]
+    inner = [_only(links, lacking[clusters.numbers[links.a]])]
+    for some in all_pairs(codes, threshold.cosine, interrupt=interrupt):
+        at = Links(members[some.a].astype(np.uint32), members[some.b].astype(np.uint32), some.similarity)
+        inner.append(_inside(at, clusters))
+    return concatenate_links([*parts, maximum_spanning_forest(concatenate_links(inner))])
+
+
+def _only(links: Links, keep: npt.NDArray[np.bool_]) -> Links:
+    return Links(links.a[keep], links.b[keep], links.similarity[keep])
+
+
+def _inside(links: Links, clusters: Clusters) -> Links:
+    return _only(links, clusters.numbers[links.a] == clusters.numbers[links.b])
+
+
+def _weakest(clusters: Clusters, trees: Links) -> tuple[Floats, Positions, Positions]:
+    """Cosine and ends of each cluster's weakest link."""
+    count = len(clusters)
+    cosine = np.full(count, np.nan, np.float32)
+    a, b = np.full(count, -1, np.int64), np.full(count, -1, np.int64)
+    real = _only(trees, trees.similarity < _OF_A_TRACK)
+    cluster = clusters.numbers[real.a]
+    order = np.lexsort((real.b, real.a, real.similarity, cluster))
+    first = np.flatnonzero(np.diff(cluster[order], prepend=-1))
+    at = order[first]
+    cosine[cluster[at]], a[cluster[at]], b[cluster[at]] = real.similarity[at], real.a[at], real.b[at]
+    return cosine, a, b
+
+
+def _bridges(
+    clusters: Clusters, trees: Links, cosine: float, settings: QualitySettings, interrupt: Interrupt
+) -> Links:
+    """Bridges of all clusters, the weakest first."""
+    close = trees.similarity <= np.float32(cosine + settings.bridge_margin)
+    of_interest = np.zeros(len(clusters), bool)
+    of_interest[clusters.numbers[trees.a[close]]] = True
+    of_interest &= clusters.sizes >= 2 * settings.bridge_objects
+    inside = of_interest[clusters.numbers[trees.a]]
+    some = _only(trees, inside)
+    rows = np.unique(np.concatenate((some.a, some.b)))
+    compact = Links(
+        np.searchsorted(rows, some.a).astype(np.uint32),
+        np.searchsorted(rows, some.b).astype(np.uint32),
+        some.similarity,
+    )
+    sides = smaller_sides(len(rows), compact, interrupt)
+    found = _only(some, close[inside] & (sides >= settings.bridge_objects))
+    order = np.lexsort((found.b, found.a, found.similarity))
+    return Links(found.a[order], found.b[order], found.similarity[order])
+
+
+def _to_centres(
+    view: PartitionView, selection: Selection, clusters: Clusters, interrupt: Interrupt
+) -> tuple[Floats, Floats]:
+    """Cohesion of each cluster, centrality of each position. One alone is its own centre."""
+    cohesion = np.ones(len(clusters), np.float32)
+    centrality = np.ones(len(selection), np.float32)
+    several = int((clusters.sizes > 1).sum())
+    for first, last in _runs(clusters, several):
+        interrupt.check()
+        positions = clusters.order[clusters.starts[first] : clusters.starts[last]]
+        starts = clusters.starts[first:last] - clusters.starts[first]
+        sizes = clusters.sizes[first:last]
+        sums = np.zeros((last - first, selection.space.dim), np.float32)
+        # Only a cluster that is larger than a block is read twice.
+        blocks = [_units(view, selection, block) for block in _blocks(positions)]
+        whole = len(positions) <= _BLOCK_ROWS
+        if whole:
+            units = next(blocks[0])
+            sums = np.add.reduceat(units, starts, axis=0)
+        else:
+            for block in blocks:
+                sums[0] += next(block).sum(axis=0)
+        lengths = np.sqrt(np.einsum("ij,ij->i", sums, sums, dtype=np.float64))
+        cohesion[first:last] = lengths / sizes
+        centres = (sums / np.maximum(lengths, 1e-12)[:, None]).astype(np.float32)
+        if whole:
+            of = np.repeat(np.arange(last - first), sizes)
+            centrality[positions] = np.einsum("ij,ij->i", units, centres[of])
+        else:
+            for block in _blocks(positions):
+                centrality[block] = next(_units(view, selection, block)) @ centres[0]
+    return cohesion, np.minimum(centrality, 1.0)
+
+
+def _runs(clusters: Clusters, count: int) -> Iterator[tuple[int, int]]:
+    """The first clusters in runs [first, last) of a block's rows at most; a larger one is a run of its own."""
+    first = 0
+    while first < count:
+        full = clusters.starts[first] + _BLOCK_ROWS
+        last = int(np.searchsorted(clusters.starts[: count + 1], full, side="right")) - 1
+        last = max(last, first + 1)
+        yield first, last
+        first = last
+
+
+def _blocks(positions: Positions) -> Iterator[Positions]:
+    for begin in range(0, len(positions), _BLOCK_ROWS):
+        yield positions[begin : begin + _BLOCK_ROWS]
+
+
+def _units(view: PartitionView, selection: Selection, positions: Positions) -> Iterator[Floats]:
+    """Directions of some objects, float32, shape (len(positions), dim), when they are asked for."""
+    codes = view.codes(selection.space, selection.rows[positions])
+    yield codes * inverse_norms(codes)[:, None]
+
+
+def chaining_warnings(
+    selection: Selection, clusters: Clusters, quality: Quality, settings: QualitySettings
+) -> list[dict[str, Any]]:
+    """Clusters that may be several, the largest first: each with a code, a message, and the objects at fault."""
+    # A small selection has large shares without anything being wrong.
+    large = (quality.share > settings.largest_share) & (clusters.sizes >= 4 * settings.bridge_objects)
+    suspects = np.flatnonzero(large | (quality.bridges > 0))[:_MOST_NAMED]
+    return [
+        _warning(selection, clusters, quality, cluster, is_large=bool(large[cluster]))
+        for cluster in suspects.tolist()
+    ]
+
+
+def _warning(
+    selection: Selection, clusters: Clusters, quality: Quality, cluster: int, *, is_large: bool
+) -> dict[str, Any]:
+    links = quality.bridge_links
+    mine = np.flatnonzero(clusters.numbers[links.a] == cluster)
+    ends = [position for index in mine.tolist() for position in (links.a[index], links.b[index])]
+    objects = list(dict.fromkeys(selection.ids[int(position)] for position in ends))[:_MOST_NAMED]
+    size, share = int(clusters.sizes[cluster]), float(quality.share[cluster])
+    message = f"cluster {cluster} holds {size:,} objects, {share:.1%} of the selection"
+    if len(mine):
+        what = "one link" if len(mine) == 1 else f"{len(mine):,} links"
+        message += (
+            f"; {what} just above the threshold hold large parts of it together, so it may be several clusters "
+            "that chain"
+        )
+    return {
+        "code": "large_cluster" if is_large else "bridges",
+        "message": message,
+        "cluster": cluster,
+        "id": selection.ids[int(clusters.members(cluster)[0])],
+        "size": size,
+        "share": round(share, 4),
+        "bridges": len(mine),
+        "objects": objects,
+    }
