@@ -1,10 +1,10 @@
 """report.html: seconds and bytes that it adds to a snapshot, and how soon a browser shows it.
 
-    python -m benchmarks.report_page [--images 10000] [--objects 1000000] [--write benchmarks/results/report_page.json]
+    python -m benchmarks.report_page [--images 10000] [--objects 1000000] [--write FILE.json]
 
-`images`: objects with a drawn face each, in a directory; `objects`: a large state without images. Each snapshot runs
-in a process of its own, with the page and without; the difference is what the page took. `browser` opens a report of
-100,000 clusters in Chromium.
+`images`: objects with a drawn face each, in a directory; `objects`: a large state without images. Each
+snapshot runs in a process of its own, with the page and without; the difference is what the page took.
+`browser` opens a report of 100,000 clusters in Chromium.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _run(folder: Path, threshold: float, *arguments: str) -> tuple[dict[str, Any
 
 
 def in_browser() -> dict[str, Any]:
-    """Milliseconds until a report of many clusters is painted, and until its cards are there; medians of five."""
+    """Milliseconds until a report of many clusters is painted, and until its cards are there; medians."""
     # Only this run needs a browser, and what tests make up.
     from playwright.sync_api import sync_playwright  # noqa: PLC0415
 

@@ -162,6 +162,7 @@ def evaluate(
         linkage="components",
         save_images=False,
         columns=None,
+        html=None,
     )
     wanted = _Sweep(source, truth_source, parse_thresholds(sweep), _linkages(linkage), account)
     _evaluate_sweep(wanted, selection, options.settings_of(config), plot, as_json=as_json)

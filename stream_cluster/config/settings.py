@@ -392,9 +392,7 @@ class ImageSettings(_Section, frozen=True, kw_only=True):
 class ReportSettings(_Section, frozen=True, kw_only=True):
     """The page in an archive, report.html."""
 
-    html: Annotated[
-        bool, Meta(description="Put report.html into the archive of a task that does not say.")
-    ] = True
+    html: Annotated[bool, Meta(description="Put report.html into archives whose tasks do not say.")] = True
     max_bytes: Annotated[
         int,
         Meta(

@@ -1,6 +1,6 @@
 """Cartoon faces: every person has looks of their own, every photograph a little light and pose.
 
-Pillow is optional (`pip install 'stream-cluster[images]'`), so it is imported when a face is drawn.
+Pillow is imported when a face is drawn: whoever draws none does not wait for it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream_cluster.errors import InputError
 from stream_cluster.generate.hashing import hashed_share
 
 if TYPE_CHECKING:
@@ -64,23 +63,12 @@ class _Looks:
     beard: float
 
 
-def require_pillow() -> None:
-    """Raise `InputError` when Pillow is not installed."""
-    try:
-        import PIL.Image  # noqa: F401, PLC0415 - an optional dependency
-    except ImportError as error:
-        raise InputError(
-            "drawn face images need Pillow; install it with: pip install 'stream-cluster[images]'"
-        ) from error
-
-
 def draw_face(person: int, variation: int, seed: int) -> bytes:
     """The face of `person` on the photograph `variation`: a JPEG of 96×96 pixels.
 
-    The same arguments give the same picture. Raises `InputError` when Pillow is not installed.
+    The same arguments give the same picture.
     """
-    require_pillow()
-    from PIL import Image, ImageDraw  # noqa: PLC0415 - an optional dependency
+    from PIL import Image, ImageDraw  # noqa: PLC0415 - see above
 
     looks = _Looks(*_shares(seed, f"face-{person}", len(_Looks.__dataclass_fields__)))
     photo = _shares(seed, f"photo-{person}-{variation}", 5)

@@ -12,7 +12,7 @@ from typing import IO, cast
 
 from stream_cluster.errors import InputError
 from stream_cluster.generate.events import generate_events
-from stream_cluster.generate.faces import draw_face, require_pillow
+from stream_cluster.generate.faces import draw_face
 from stream_cluster.generate.options import Fault, GenerateOptions
 from stream_cluster.model import Progress, no_progress
 
@@ -78,8 +78,6 @@ def write_events(
 def _options_for_files(options: GenerateOptions, *, with_images: bool) -> GenerateOptions:
     if options.format != "json":
         raise InputError(f"generate: files hold JSON lines, so the format cannot be {options.format}")
-    if with_images:
-        require_pillow()
     faults = tuple(fault for fault in options.faults if fault != "wrong_partition")
     return replace(options, faults=faults, with_images=with_images)
 

@@ -42,4 +42,5 @@ def smaller_sides(n_rows: int, forest: Links, interrupt: Interrupt) -> Counts:
             interrupt.check()
     sizes = np.array(below, np.int64)
     child = np.where(parent[b] == a, b, a)
-    return np.minimum(sizes[child], sizes[roots[tree[child]]] - sizes[child])
+    sides: Counts = np.minimum(sizes[child], sizes[roots[tree[child]]] - sizes[child])
+    return sides

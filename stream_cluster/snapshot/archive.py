@@ -134,7 +134,15 @@ def _write_zip(file: BinaryIO, content: ArchiveContent, interrupt: Interrupt, pr
             images, saved = _save_images(archive, content, content.images, interrupt, progress)
             manifest["counts"] = {**manifest["counts"], "images": images}
         if content.page is not None:
-            held = _write_page(archive, content, content.page, manifest, saved, interrupt, progress)
+            held = _write_page(
+                archive,
+                content,
+                content.page,
+                manifest=manifest,
+                images=saved,
+                interrupt=interrupt,
+                progress=progress,
+            )
             manifest["counts"] = {**manifest["counts"], "page": held}
         with _entry(archive, "manifest.json") as write:
             write(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
@@ -270,6 +278,7 @@ def _write_page(
     archive: zipfile.ZipFile,
     content: ArchiveContent,
     settings: ReportSettings,
+    *,
     manifest: Mapping[str, Any],
     images: SavedImages,
     interrupt: Interrupt,

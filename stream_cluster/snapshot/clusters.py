@@ -100,8 +100,8 @@ def labels_by_matching(
     """Components of exactly the selected objects, matched again with one another.
 
     Needed where the forest has no answer: a filter cuts paths that ran through excluded objects, and links
-    at or below the floor were never kept. `codes` are those of the selection; `strongest` gets the links too, and
-    `forest` those above `low_cosine`, which may be lower than the threshold.
+    at or below the floor were never kept. `codes` are those of the selection; `strongest` gets the links too,
+    and `forest` those above `low_cosine`, which may be lower than the threshold.
     Returns a label for each position of the selection.
     """
     forest = ForestBuilder() if forest is None else forest

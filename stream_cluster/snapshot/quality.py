@@ -57,6 +57,7 @@ def measure_quality(
     selection: Selection,
     clusters: Clusters,
     forest: Links,
+    *,
     threshold: Threshold,
     settings: QualitySettings,
     interrupt: Interrupt,
@@ -69,7 +70,7 @@ def measure_quality(
     Raises:
         Cancelled, TaskError: by `interrupt`.
     """
-    trees = _trees(view, selection, clusters, forest, threshold, interrupt)
+    trees = _trees(view, selection, clusters, forest, cosine=threshold.cosine, interrupt=interrupt)
     weakest, a, b = _weakest(clusters, trees)
     bridges = _bridges(clusters, trees, threshold.cosine, settings, interrupt)
     cohesion, centrality = _to_centres(view, selection, clusters, interrupt)
@@ -92,11 +93,12 @@ def _trees(
     selection: Selection,
     clusters: Clusters,
     forest: Links,
-    threshold: Threshold,
+    *,
+    cosine: float,
     interrupt: Interrupt,
 ) -> Links:
     """The maximum spanning tree of each cluster over its own links and tracks."""
-    links = forest.above(threshold.cosine)
+    links = forest.above(cosine)
     if selection.tracks is not None:
         a, b = track_pairs(selection.tracks)
         links = maximum_spanning_forest(concatenate_links([links, Links(a, b, np.full(len(a), _OF_A_TRACK))]))
@@ -110,7 +112,7 @@ def _trees(
     codes = view.codes(selection.space, selection.rows[members])
     parts = [_only(links, ~lacking[clusters.numbers[links.a]])]
     inner = [_only(links, lacking[clusters.numbers[links.a]])]
-    for some in all_pairs(codes, threshold.cosine, interrupt=interrupt):
+    for some in all_pairs(codes, cosine, interrupt=interrupt):
         at = Links(members[some.a].astype(np.uint32), members[some.b].astype(np.uint32), some.similarity)
         inner.append(_inside(at, clusters))
     return concatenate_links([*parts, maximum_spanning_forest(concatenate_links(inner))])
@@ -166,36 +168,37 @@ def _to_centres(
     """Cohesion of each cluster, centrality of each position. One alone is its own centre."""
     cohesion = np.ones(len(clusters), np.float32)
     centrality = np.ones(len(selection), np.float32)
-    several = int((clusters.sizes > 1).sum())
-    for first, last in _runs(clusters, several):
+    for first, last in _runs(clusters, int((clusters.sizes > 1).sum())):
         interrupt.check()
         positions = clusters.order[clusters.starts[first] : clusters.starts[last]]
-        starts = clusters.starts[first:last] - clusters.starts[first]
         sizes = clusters.sizes[first:last]
-        sums = np.zeros((last - first, selection.space.dim), np.float32)
-        # Only a cluster that is larger than a block is read twice.
-        blocks = [_units(view, selection, block) for block in _blocks(positions)]
-        whole = len(positions) <= _BLOCK_ROWS
-        if whole:
-            units = next(blocks[0])
-            sums = np.add.reduceat(units, starts, axis=0)
-        else:
-            for block in blocks:
-                sums[0] += next(block).sum(axis=0)
-        lengths = np.sqrt(np.einsum("ij,ij->i", sums, sums, dtype=np.float64))
-        cohesion[first:last] = lengths / sizes
-        centres = (sums / np.maximum(lengths, 1e-12)[:, None]).astype(np.float32)
-        if whole:
+        if len(positions) <= _BLOCK_ROWS:
+            units = _units(view, selection, positions)
+            lengths, centres = _centres(np.add.reduceat(units, np.cumsum(sizes) - sizes, axis=0))
             of = np.repeat(np.arange(last - first), sizes)
             centrality[positions] = np.einsum("ij,ij->i", units, centres[of])
-        else:
+        else:  # one cluster that is larger than a block, so it is read twice
+            total = np.zeros((1, selection.space.dim), np.float32)
             for block in _blocks(positions):
-                centrality[block] = next(_units(view, selection, block)) @ centres[0]
-    return cohesion, np.minimum(centrality, 1.0)
+                total += _units(view, selection, block).sum(axis=0)
+                interrupt.check()
+            lengths, centres = _centres(total)
+            for block in _blocks(positions):
+                centrality[block] = _units(view, selection, block) @ centres[0]
+                interrupt.check()
+        # The mean cosine to the mean direction is the length of the mean.
+        cohesion[first:last] = np.minimum(lengths / sizes, 1.0)
+    return cohesion, np.minimum(centrality, np.float32(1.0))
+
+
+def _centres(sums: Floats) -> tuple[npt.NDArray[np.float64], Floats]:
+    """Lengths of sums of directions, and the sums with a length of 1."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", sums, sums, dtype=np.float64))
+    return lengths, (sums / np.maximum(lengths, 1e-12)[:, None]).astype(np.float32)
 
 
 def _runs(clusters: Clusters, count: int) -> Iterator[tuple[int, int]]:
-    """The first clusters in runs [first, last) of a block's rows at most; a larger one is a run of its own."""
+    """The first clusters in runs [first, last) of a block at most; a larger one is a run of its own."""
     first = 0
     while first < count:
         full = clusters.starts[first] + _BLOCK_ROWS
@@ -210,16 +213,17 @@ def _blocks(positions: Positions) -> Iterator[Positions]:
         yield positions[begin : begin + _BLOCK_ROWS]
 
 
-def _units(view: PartitionView, selection: Selection, positions: Positions) -> Iterator[Floats]:
-    """Directions of some objects, float32, shape (len(positions), dim), when they are asked for."""
+def _units(view: PartitionView, selection: Selection, positions: Positions) -> Floats:
+    """Directions of some objects, float32, shape (len(positions), dim)."""
     codes = view.codes(selection.space, selection.rows[positions])
-    yield codes * inverse_norms(codes)[:, None]
+    units: Floats = codes * inverse_norms(codes)[:, None]
+    return units
 
 
 def chaining_warnings(
     selection: Selection, clusters: Clusters, quality: Quality, settings: QualitySettings
 ) -> list[dict[str, Any]]:
-    """Clusters that may be several, the largest first: each with a code, a message, and the objects at fault."""
+    """Clusters that may be several, the largest first: each with a code, a message, and objects at fault."""
     # A small selection has large shares without anything being wrong.
     large = (quality.share > settings.largest_share) & (clusters.sizes >= 4 * settings.bridge_objects)
     suspects = np.flatnonzero(large | (quality.bridges > 0))[:_MOST_NAMED]
@@ -239,10 +243,10 @@ def _warning(
     size, share = int(clusters.sizes[cluster]), float(quality.share[cluster])
     message = f"cluster {cluster} holds {size:,} objects, {share:.1%} of the selection"
     if len(mine):
-        what = "one link" if len(mine) == 1 else f"{len(mine):,} links"
+        what = "one link holds" if len(mine) == 1 else f"{len(mine):,} links hold"
         message += (
-            f"; {what} just above the threshold hold large parts of it together, so it may be several clusters "
-            "that chain"
+            f"; {what} large parts of it together just above the threshold, so it may be several "
+            "clusters that chain"
         )
     return {
         "code": "large_cluster" if is_large else "bridges",

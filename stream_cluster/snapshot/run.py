@@ -33,7 +33,8 @@ from stream_cluster.state.view import PartitionView
 
 ARCHIVE_FORMAT = 1
 
-# Selections up to this size are matched from the floor on, so that their curve shows what lies below their threshold.
+# Selections up to this size are matched from the floor on, so that their curve shows what lies
+# below the threshold.
 _MATCHED_LOWER_OBJECTS = 20_000
 
 # Share of the whole that each stage takes, about: (stage, begin, end).
@@ -130,7 +131,13 @@ def _run(
     clusters, method = clustering.clusters, clustering.method
     lap("cluster")
     quality = measure_quality(
-        view, selection, clusters, clustering.forest, threshold, request.quality, interrupt
+        view,
+        selection,
+        clusters,
+        clustering.forest,
+        threshold=threshold,
+        settings=request.quality,
+        interrupt=interrupt,
     )
     warnings = chaining_warnings(selection, clusters, quality, request.quality)
     curve = None
@@ -240,7 +247,7 @@ def _cluster(
 
 
 def _low_cosine(request: ClusteringRequest, selection: Selection, threshold_cosine: float) -> float:
-    """Where the curve of a task that is matched again begins: lower than its threshold where that costs little."""
+    """Where the curve of a task that is matched again begins: below the threshold where that costs little."""
     if len(selection) > _MATCHED_LOWER_OBJECTS:
         return threshold_cosine
     return min(threshold_cosine, floor_cosine(request.similarity, selection.space.key))

@@ -108,7 +108,8 @@ def manifest_of(clusters, n, *, pictures, hostile):
     counts = {
         "objects_received": n + 12, "duplicates": 12, "deleted": 0, "objects": n, "filtered_out": 0,
         "removed_by_filter": {}, "dated_after_the_task": 0, "selected": n, "clusters": len(clusters),
-        "singletons": singletons, "largest_cluster": int(clusters.sizes[0]) if n else 0, "records_rejected": 3,
+        "singletons": singletons, "largest_cluster": int(clusters.sizes[0]) if n else 0,
+        "records_rejected": 3,
     }  # fmt: skip
     if pictures:
         faults = ["no_reference", "no_root", "refused", "missing", "unreachable", "timeout", "too_large",

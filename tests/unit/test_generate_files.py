@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import builtins
 import csv
 import gzip
 import io
@@ -109,17 +108,3 @@ def test_photographs_of_one_person_look_more_alike_than_those_of_strangers():
     own = [np.abs(a - b).mean() for a, b in middle]
     strangers = [np.abs(middle[i][0] - middle[j][1]).mean() for i in range(6) for j in range(6) if i != j]
     assert np.median(own) < 0.6 * np.median(strangers)
-
-
-def test_drawing_without_pillow_names_the_extra(monkeypatch, tmp_path):
-    real_import = builtins.__import__
-
-    def without_pillow(name, *arguments, **named):
-        if name.partition(".")[0] == "PIL":
-            raise ImportError(name)
-        return real_import(name, *arguments, **named)
-
-    monkeypatch.setattr(builtins, "__import__", without_pillow)
-    with pytest.raises(InputError, match=r"stream-cluster\[images\]"):
-        write_events(SMALL, tmp_path / "e.jsonl", images=tmp_path / "images")
-    assert list(tmp_path.iterdir()) == []

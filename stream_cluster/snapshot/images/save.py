@@ -63,7 +63,9 @@ def save_images(
         Cancelled, TaskError: asked to stop; noticed within a second.
         OSError: of `write`.
     """
-    saving = _Saving(total, write, saved, settings, interrupt, progress)
+    saving = _Saving(
+        total, write=write, tell=saved, settings=settings, interrupt=interrupt, progress=progress
+    )
     fetcher = Fetcher(settings, account_id)
     # A loop of its own instead of `asyncio.run`, which at its end would wait for threads that a dead file
     # system or name server holds.
@@ -82,6 +84,7 @@ class _Saving:
     def __init__(
         self,
         total: int,
+        *,
         write: Callable[[str, bytes], None],
         tell: Callable[[Wanted, str], None],
         settings: ImageSettings,

@@ -34,7 +34,7 @@ class Curve:
     """The threshold below which clusters chain into one; None when there is no such."""
 
     def at(self, threshold: float) -> tuple[int, int, int]:
-        """(clusters, singletons, largest) at the highest threshold of the curve that is not above this one."""
+        """(clusters, singletons, largest) at the highest threshold of the curve not above this one."""
         index = max(0, int(np.searchsorted(self.thresholds, threshold + 1e-9, side="right")) - 1)
         return int(self.clusters[index]), int(self.singletons[index]), int(self.largest[index])
 
@@ -78,7 +78,7 @@ def curve_svg(curve: Curve) -> str:
         f'<path class="singletons" d="{draw.line(curve.singletons, draw.most_clusters, _COUNTS)}"/>',
         f'<path class="clusters" d="{draw.line(curve.clusters, draw.most_clusters, _COUNTS)}"/>',
         *draw.marks(),
-        f'<line id="curve-at" class="at" x1="0" x2="0" y1="{_COUNTS[0]}" y2="{_SHARES[1]}" visibility="hidden"/>',
+        f'<line id="curve-at" class="at" y1="{_COUNTS[0]}" y2="{_SHARES[1]}" visibility="hidden"/>',
         "</svg>",
     ]
     return "".join(parts)
@@ -183,7 +183,8 @@ class _Drawing:
         anchor, at = ("end", x - 6) if left else ("start", x + 6)
         return (
             f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{_COUNTS[0] - 12}" y2="{_SHARES[1]}"/>'
-            f'<text class="mark {kind}" x="{at:.1f}" y="{_COUNTS[0] - 6}" text-anchor="{anchor}">{text}</text>'
+            f'<text class="mark {kind}" x="{at:.1f}" y="{_COUNTS[0] - 6}" text-anchor="{anchor}">'
+            f"{text}</text>"
         )
 
 
@@ -198,7 +199,7 @@ def _count_label(count: float) -> str:
 
 
 def size_rows(sizes: npt.NDArray[np.int64]) -> str:
-    """Rows of a table: how many clusters have how many objects, in classes that double, with bars of objects."""
+    """Rows of a table: how many clusters have how many objects, in classes that double, with bars."""
     if not len(sizes):
         return ""
     classes = np.ceil(np.log2(sizes)).astype(np.int64)  # 1 | 2 | 3-4 | 5-8 | 9-16 …
@@ -208,7 +209,7 @@ def size_rows(sizes: npt.NDArray[np.int64]) -> str:
     rows = []
     for number, (count, held) in enumerate(zip(clusters.tolist(), objects.tolist(), strict=True)):
         low, high = 2 ** (number - 1) + 1 if number else 1, 2**number
-        name = f"{low:,}" if low >= high else f"{low:,}–{high:,}"
+        name = f"{low:,}" if low >= high else f"{low:,}\u2013{high:,}"
         width = 100 * held / most
         rows.append(
             f"<tr><th scope=row>{name}<td>{count:,}<td>{held:,}<td class=held>"

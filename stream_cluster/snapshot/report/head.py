@@ -56,10 +56,11 @@ def _stamp(manifest: Mapping[str, Any]) -> str:
     if as_of is None:
         point = "Made from files"
     else:
-        point = f"As of offset {as_of['next_offset']:,} of {foreign(str(as_of['topic']))}, partition {as_of['partition']}"
+        topic = foreign(str(as_of["topic"]))
+        point = f"As of offset {as_of['next_offset']:,} of {topic}, partition {as_of['partition']}"
     return (
-        f"{point} · task {foreign(manifest['task_id'])} · {escaped(software['name'])} {escaped(software['version'])} "
-        "· all times are UTC"
+        f"{point} · task {foreign(manifest['task_id'])} · {escaped(software['name'])} "
+        f"{escaped(software['version'])} · all times are UTC"
     )
 
 
@@ -155,7 +156,7 @@ def count_rows(counts: Mapping[str, Any]) -> str:
 
 
 def _row(name: str, count: int, *, part: bool = False) -> str:
-    figure = f"{count:,}".replace("-", "−")
+    figure = f"{count:,}".replace("-", "\u2212")
     return f"<tr{' class=part' if part else ''}><th scope=row>{name}<td>{figure}"
 
 

@@ -100,8 +100,8 @@ def choose_listing(shown: Shown, most_members: int, budget_bytes: int, tracks_of
 def _members(shown: Shown, count: int, most: int) -> tuple[Positions, Positions]:
     """Listed members of the first clusters, and how many each has.
 
-    Of a cluster with more than `most` that are that many, evenly over their ages, with the oldest, the cover and
-    the ends of the weakest link among them, so it may be a few more.
+    Of a cluster with more than `most` that are that many, evenly over their ages, with the oldest, the cover
+    and the ends of the weakest link among them, so it may be a few more.
     """
     clusters, quality = shown.clusters, shown.quality
     sizes = clusters.sizes[:count]
@@ -121,7 +121,7 @@ def _members(shown: Shown, count: int, most: int) -> tuple[Positions, Positions]
 
 
 def _even_share(sizes: Positions, total: int, most: int) -> int:
-    """The largest number, up to `most`, of which min(size, number) of all clusters are `total` together at most."""
+    """The largest number, up to `most`, with min(size, number) of all clusters adding up to `total`."""
     low, high = 1, max(1, most)
     while low < high:
         middle = (low + high + 1) // 2
@@ -160,7 +160,7 @@ def _index_of(members: Positions, starts: Positions, wanted: Positions) -> Posit
 
 
 def cluster_columns(shown: Shown, listing: Listing, base_us: int) -> bytes:
-    """Columns of the listed clusters as JSON: times in milliseconds after `base_us`, shares of one in 10,000ths."""
+    """Columns of the listed clusters as JSON: times in milliseconds after `base_us`, cosines in 10,000ths."""
     count, clusters = len(listing), shown.clusters
     first, last = _time_spans(shown, count)
     source_counts, sources = _sources(shown, count)
@@ -210,7 +210,7 @@ def _time_spans(shown: Shown, count: int) -> tuple[Positions, Positions]:
 
 
 def _sources(shown: Shown, count: int) -> tuple[Positions, Positions]:
-    """How many sources each of the first clusters has, and their numbers, cluster after cluster, ascending."""
+    """How many sources each of the first clusters has, and their numbers, cluster after cluster."""
     cluster, source = shown.clusters.numbers.astype(np.int64), shown.facts.source.astype(np.int64)
     keep = (cluster < count) & (source >= 0)
     width = len(shown.facts.sources) + 1
@@ -222,6 +222,7 @@ def member_blocks(
     shown: Shown,
     listing: Listing,
     tracks_of: TracksOf,
+    *,
     base_us: int,
     budget_bytes: int,
     interrupt: Interrupt,
@@ -306,5 +307,5 @@ def picture_order(shown: Shown, listing: Listing) -> Positions:
 
 
 def encode(value: Any) -> bytes:
-    """JSON that may stand inside of a script element: it holds no `<`, so it neither ends nor opens anything."""
+    """JSON that may stand in a script element: it holds no `<`, so it neither ends nor opens anything."""
     return msgspec.json.encode(value).replace(b"<", b"\\u003c")

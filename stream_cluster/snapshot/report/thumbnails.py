@@ -44,7 +44,9 @@ class Thumbnailer:
         self._pool = ThreadPoolExecutor(count, "thumbnails")
 
     def make(self, images: Iterable[Callable[[], bytes]]) -> Iterator[bytes]:
-        """A JPEG of each image, in order; empty for one that cannot be decoded. Each is read when its turn comes.
+        """A JPEG of each image, in order; empty for one that cannot be decoded.
+
+        Each is read when its turn comes.
 
         Raises:
             Cancelled, TaskError: by `interrupt`; noticed within a second.

@@ -45,7 +45,8 @@ def _linkage(parameters: Mapping[str, Any]) -> str:
     if scale != "cosine":
         threshold += f" (a cosine of {parameters['threshold_cosine']:.4f})"
     if parameters["linkage"] == "average":
-        return f"Groups merge while the average similarity of their members is above {threshold} (average linkage)."
+        merging = "Groups merge while the average similarity of their members is above"
+        return f"{merging} {threshold} (average linkage)."
     return f"Two are linked when more similar than {threshold}; what links connect is one cluster."
 
 

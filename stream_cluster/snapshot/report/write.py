@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -71,7 +72,9 @@ def make_page(
     budget = int(max(0, left) * (_COLUMN_SHARE_WITH_PICTURES if has_pictures else _COLUMN_SHARE))
     base_us = _base_time_us(shown)
     listing = choose_listing(shown, settings.cluster_members, budget, content.tracks_of)
-    blocks, begins = member_blocks(shown, listing, content.tracks_of, base_us, budget, interrupt)
+    blocks, begins = member_blocks(
+        shown, listing, content.tracks_of, base_us=base_us, budget_bytes=budget, interrupt=interrupt
+    )
     progress("page", 0.3)
     while True:
         listing = without_rest(listing, begins[-1])
@@ -85,7 +88,7 @@ def make_page(
     left -= spent
     pictures = _Pictures(content, listing, settings, left)
     picture_blocks = list(pictures.blocks(interrupt, progress))
-    facts = _page_facts(content, listing, begins, base_us, pictures)
+    facts = _page_facts(content, begins, base_us, pictures)
     data = [
         _block("facts", encode(facts)),
         _block("clusters", columns),
@@ -108,9 +111,7 @@ def _base_time_us(shown: Shown) -> int:
     return int(known.min()) // 1000 * 1000 if len(known) else 0
 
 
-def _page_facts(
-    content: PageContent, listing: Listing, begins: list[int], base_us: int, pictures: _Pictures
-) -> dict[str, Any]:
+def _page_facts(content: PageContent, begins: list[int], base_us: int, pictures: _Pictures) -> dict[str, Any]:
     """What the script has to know beside columns."""
     manifest, shown = content.manifest, content.shown
     return {
@@ -167,7 +168,7 @@ class _Pictures:
 
         def images() -> Iterator[Callable[[], bytes]]:
             for position in members[order].tolist():
-                yield lambda position=position: self._content.image_of(position)
+                yield partial(self._content.image_of, position)
 
         with Thumbnailer(self._settings.thumbnail_px, interrupt) as thumbnailer:
             for index, made in zip(order.tolist(), thumbnailer.make(images()), strict=False):
