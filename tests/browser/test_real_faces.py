@@ -1,0 +1,75 @@
+"""The report of real faces, past the chaining cliff and before it, where this machine has their data.
+
+By hand, with the data's folder as DATA:
+
+    unzip -q $DATA/images.zip -d photos
+    stream-cluster cluster $DATA/events.jsonl.gz --threshold 0.44 --save-images --image-root photos --output faces.zip
+"""  # noqa: E501 - a command
+
+from __future__ import annotations
+
+import json
+import zipfile
+
+import pytest
+
+from stream_cluster.cli import app
+from tests.support.faces import require_faces, unpack_images
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    """Archives by threshold, unpacked."""
+    from typer.testing import CliRunner  # noqa: PLC0415
+
+    data = require_faces()
+    folder = tmp_path_factory.mktemp("faces")
+    photos = folder / "photos"
+    photos.mkdir()
+    unpack_images(data, photos)
+    if not any(photos.iterdir()):
+        pytest.skip("no images of the real faces: there is no images.zip beside events.jsonl.gz")
+
+    def archive(threshold):
+        target = folder / threshold
+        if not target.exists():
+            options = ["--threshold", threshold, "--save-images", "--image-root", str(photos)]
+            command = ["cluster", str(data / "events.jsonl.gz"), *options, "--output", f"{target}.zip"]
+            ran = CliRunner().invoke(app, command)
+            assert ran.exit_code == 0, ran.output
+            with zipfile.ZipFile(f"{target}.zip") as zipped:
+                zipped.extractall(target)
+        return target
+
+    return archive
+
+
+def test_past_the_cliff_the_warnings_name_clusters_and_the_ends_of_their_bridges(archives, tab):
+    folder = archives("0.44")
+    warnings = json.loads((folder / "manifest.json").read_text())["warnings"]
+    assert warnings[0]["cluster"] == 0
+    assert warnings[0]["bridges"] >= 1
+    tab.open(folder / "report.html")
+    assert tab.page.locator(".warning").count() == len(warnings)
+    shown = tab.page.locator(".warning").first.inner_text()
+    assert "cluster 0 holds" in shown
+    assert all(object_id in shown for object_id in warnings[0]["objects"][:8])
+    tab.keep("page")
+    tab.page.click(".warning [data-open='0']")
+    assert tab.page.locator(".pair img").count() == 2
+    assert "The cluster hangs together by" in tab.page.inner_text(".pair")
+    tab.keep("cluster")
+    assert tab.problems == []
+
+
+def test_above_the_cliff_nothing_is_warned_of(archives, tab):
+    folder = archives("0.60")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    tab.open(folder / "report.html")
+    assert manifest["warnings"] == []
+    assert tab.page.locator(".warning").count() == 0
+    assert tab.found() == f"{manifest['counts']['clusters']:,} clusters"
+    assert manifest["counts"]["page"]["thumbnails"] == manifest["counts"]["images"]["saved"]
+    tab.page.wait_for_function("() => [...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    tab.keep("page")
+    assert tab.problems == []
