@@ -27,7 +27,7 @@ from stream_cluster.snapshot.linkage import labels_by_average
 from stream_cluster.snapshot.quality import chaining_warnings, measure_quality
 from stream_cluster.snapshot.report.charts import Curve
 from stream_cluster.snapshot.request import ClusteringRequest, find_space
-from stream_cluster.snapshot.selection import Selection, select
+from stream_cluster.snapshot.selection import Selection, count_without_descriptor, select
 from stream_cluster.snapshot.threshold import Threshold, threshold_on
 from stream_cluster.state.view import PartitionView
 
@@ -296,6 +296,7 @@ def _counts(view: PartitionView, selection: Selection, clustering: _Clustering) 
         "singletons": int((clusters.sizes == 1).sum()),
         "largest_cluster": int(clusters.sizes[0]),
         "records_rejected": rejected,
+        "without_descriptor": count_without_descriptor(view, space),
     }
     if (components := clustering.components) is not None:
         counts["components"] = {

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -102,6 +103,24 @@ def select(
     if future_objects:
         removed["create_time__lt"] = future_objects
     return Selection(space, rows, ids, tracks, in_space, removed, future_objects)
+
+
+def count_without_descriptor(view: PartitionView, space: SpaceRecord) -> int:
+    """Objects of the same type and account that are in other spaces alone."""
+    key = space.key
+    others = [
+        one.space_id
+        for one in view.spaces(key.account_id)
+        if one.key.object_type == key.object_type and one.space_id != space.space_id and one.objects
+    ]
+    if not others:
+        return 0
+    sql = (
+        "SELECT count(DISTINCT object_id) FROM objects AS other "
+        "WHERE space_id IN (SELECT value FROM json_each(?)) AND NOT EXISTS "
+        "(SELECT 1 FROM objects AS own WHERE own.space_id = ? AND own.object_id = other.object_id)"
+    )
+    return int(next(view.query(sql, (msgspec.json.encode(others).decode(), space.space_id)))[0])
 
 
 def _read(

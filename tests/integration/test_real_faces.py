@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -154,6 +155,10 @@ async def test_a_task_with_images_tracks_a_time_range_and_columns_is_the_same_th
     by_kafka, by_file = contents(streamed.path), contents(output)
     manifests = [json.loads(entries.pop("manifest.json")) for entries in (by_kafka, by_file)]
     assert list(by_kafka) == list(by_file)
+    pages = [
+        re.sub(rb"<p class=stamp>.*?</p>", b"", entries.pop("report.html")) for entries in (by_kafka, by_file)
+    ]
+    assert pages[0] == pages[1]
     assert by_kafka == by_file
     # Only the point of the log differs: a file has none.
     assert [manifest.pop("as_of") is None for manifest in manifests] == [False, True]

@@ -21,6 +21,8 @@ import numpy.typing as npt
 
 from stream_cluster.generate import GeneratedRecord
 
+FILES = {"manifest.json", "clusters.jsonl", "report.csv", "report.html"}
+
 
 @dataclass(frozen=True)
 class Archive:
@@ -92,7 +94,7 @@ def _check_counts(archive: Archive, status: Mapping[str, Any]) -> None:
 
 def _check_images(archive: Archive, names: Sequence[str]) -> None:
     """Counts of images reconcile, and each lies in the folder of its cluster."""
-    saved = [name for name in names if name not in {"manifest.json", "clusters.jsonl", "report.csv"}]
+    saved = [name for name in names if name not in FILES]
     counts = archive.manifest["counts"]
     images = counts.get("images", {"wanted": counts["selected"], "saved": 0, "left out": counts["selected"]})
     assert images["wanted"] == counts["selected"] == sum(images.values()) - images["wanted"]

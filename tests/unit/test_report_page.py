@@ -158,7 +158,7 @@ def test_chaining_is_warned_of_with_the_cluster_and_the_ends_of_its_bridges(tmp_
     assert "acme-00024" in warning["objects"]
     assert "may be several clusters that chain" in page_in(archive).decode()
     apart, _ = snapshot(partition, tmp_path / "apart.zip", threshold=0.75)
-    assert [one["bridges"] for one in manifest_in(apart)["warnings"]] == [0, 0]  # large shares alone
+    assert manifest_in(apart)["warnings"] == []
     partition.close()
 
 
@@ -326,4 +326,14 @@ def test_objects_after_a_deletion_are_shown_under_their_own_facts(tmp_path):
     assert list(zip(members["id"], cameras, strict=True)) == [
         ("acme-00000", "cam0"), ("acme-00002", "cam2"), ("acme-00003", "cam3")
     ]  # fmt: skip
+    partition.close()
+
+
+def test_objects_without_the_descriptor_are_counted_apart(tmp_path):
+    faces = [message(number, AXES[number]) for number in range(3)]
+    bodies = [message(number, AXES[number], kind="body") for number in (2, 3, 4)]
+    partition = partition_of(tmp_path, [*faces, *bodies])
+    archive, _ = snapshot(partition, tmp_path / "a.zip", threshold=0.6)
+    assert manifest_in(archive)["counts"]["without_descriptor"] == 2
+    assert "have no such descriptor<td>2" in page_in(archive).decode()
     partition.close()

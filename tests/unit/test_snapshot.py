@@ -84,7 +84,7 @@ def test_the_archive_has_its_three_files_and_counts_that_reconcile(tmp_path):
     partition = partition_of(tmp_path, [*messages, messages[0]])
     archive, result = snapshot(partition, tmp_path / "a.zip", threshold=0.6)
     with zipfile.ZipFile(archive) as zipped:
-        assert zipped.namelist() == ["clusters.jsonl", "report.csv", "manifest.json"]
+        assert zipped.namelist() == ["clusters.jsonl", "report.csv", "report.html", "manifest.json"]
         assert zipped.testzip() is None
         lines = [json.loads(line) for line in zipped.read("clusters.jsonl").splitlines()]
     counts = manifest_of(archive)["counts"]

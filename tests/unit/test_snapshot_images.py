@@ -64,6 +64,7 @@ def test_images_follow_the_report_in_its_order_stored_and_are_counted_by_the_man
             "images/0/acme-00000.jpg",
             "images/0/acme-00001.jpg",
             "images/1/acme-00003.jpg",
+            "report.html",
             "manifest.json",
         ]
         assert zipped.read("images/1/acme-00003.jpg") == picture(colour=3)

@@ -141,7 +141,7 @@ def test_progress_names_the_stage_linkage_and_never_goes_back(partition, tmp_pat
     shares = [share for _, share in seen]
     assert shares == sorted(shares)
     stages = list(dict.fromkeys(stage for stage, _ in seen))
-    assert stages == ["select", "match", "linkage", "clusters", "report"]
+    assert stages == ["select", "match", "linkage", "clusters", "report", "page"]
 
 
 def test_a_snapshot_cancelled_while_groups_merge_leaves_no_file(partition, tmp_path):

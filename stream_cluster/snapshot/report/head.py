@@ -10,6 +10,7 @@ from stream_cluster.snapshot.report.text import escaped, foreign
 from stream_cluster.snapshot.report.words import request_in_words
 
 _MOST_NAMED = 8
+_WARNINGS_AT_ONCE = 3
 _LONGEST_TITLE = 100
 # Counts that have a row of their own, or belong to one.
 _SPOKEN = frozenset(
@@ -66,7 +67,11 @@ def _stamp(manifest: Mapping[str, Any]) -> str:
 
 def warning_list(warnings: Sequence[Mapping[str, Any]]) -> str:
     """Each warning with the objects that it names, and a way to its cluster."""
-    return "".join(_warning(one) for one in warnings)
+    rest = "".join(_warning(one) for one in warnings[_WARNINGS_AT_ONCE:])
+    if rest:
+        more = f"{len(warnings) - _WARNINGS_AT_ONCE:,} more of such clusters"
+        rest = f"<li><details><summary>{more}</summary><ul class=warnings>{rest}</ul></details>"
+    return "".join(_warning(one) for one in warnings[:_WARNINGS_AT_ONCE]) + rest
 
 
 def _warning(one: Mapping[str, Any]) -> str:
@@ -135,7 +140,9 @@ def count_rows(counts: Mapping[str, Any]) -> str:
         _row("alone in their clusters", counts["singletons"], part=True),
     ]
     if "without_descriptor" in counts:
-        rows.append(_row("Others of the account, without such a descriptor", counts["without_descriptor"]))
+        rows.append(
+            _row("Others of the account, which have no such descriptor", counts["without_descriptor"])
+        )
     rows.append(_row("Rejected records of the account", counts["records_rejected"]))
     if (components := counts.get("components")) is not None:
         rows.append(_row("Connected components at the same threshold", components["clusters"]))
