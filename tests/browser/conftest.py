@@ -28,7 +28,8 @@ ARGUMENTS = (
 PATIENCE_MS = 60_000
 
 
-@pytest.fixture(scope="session")
+# Not for the session: Playwright has a running event loop while it lives, and other tests have theirs.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """The system's Chromium, with a profile of its own that is thrown away."""
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
