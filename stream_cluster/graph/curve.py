@@ -21,7 +21,7 @@ class ThresholdCurve:
     """Connected components of the links above each of some thresholds. Arrays of shape (k,)."""
 
     thresholds: npt.NDArray[np.float64]
-    """Cosines, evenly spaced and ascending; the last is 1."""
+    """Cosines, ascending; the last is 1."""
     clusters: npt.NDArray[np.int64]
     largest: npt.NDArray[np.int64]
     """Objects of the largest component."""
@@ -35,8 +35,8 @@ class ThresholdCurve:
         """
         if len(self.thresholds) < 2:
             return None
-        width = max(1, round(_CLIFF_WIDTH / float(self.thresholds[1] - self.thresholds[0])))
-        before = self.largest[np.minimum(np.arange(len(self.largest)) + width, len(self.largest) - 1)]
+        higher = np.searchsorted(self.thresholds, self.thresholds + _CLIFF_WIDTH)
+        before = self.largest[np.minimum(higher, len(self.largest) - 1)]
         # Near 1 hardly anything is linked, and the first real clusters look like growth.
         large = self.largest >= _CLIFF_SHARE * max(1, int(self.clusters[-1]))
         grown = np.flatnonzero((self.largest >= _CLIFF_GROWTH * before) & large & (before > 1))
@@ -44,9 +44,15 @@ class ThresholdCurve:
 
 
 def threshold_curve(
-    n_rows: int, forest: Links, low_cosine: float, together: tuple[Rows, Rows] | None, interrupt: Interrupt
+    n_rows: int,
+    forest: Links,
+    *,
+    low_cosine: float,
+    chosen_cosine: float,
+    together: tuple[Rows, Rows] | None,
+    interrupt: Interrupt,
 ) -> ThresholdCurve:
-    """The curve from `low_cosine` to 1.
+    """The curve from `low_cosine` to 1 at even steps, and at `chosen_cosine`.
 
     Args:
         forest: spanning forest of the links of rows 0..n_rows-1, complete above `low_cosine`.
@@ -55,7 +61,9 @@ def threshold_curve(
     Raises:
         Cancelled, TaskError: by `interrupt`.
     """
-    thresholds = np.linspace(low_cosine, 1.0, _STEPS + 1)
+    thresholds = np.union1d(
+        np.linspace(low_cosine, 1.0, _STEPS + 1), min(1.0, max(low_cosine, chosen_cosine))
+    )
     labels = np.arange(n_rows) if together is None else connected_components(n_rows, [together])
     sizes = np.bincount(labels) if n_rows else np.zeros(0, np.int64)
     order = np.argsort(-forest.similarity, kind="stable")

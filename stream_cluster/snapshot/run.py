@@ -33,9 +33,10 @@ from stream_cluster.state.view import PartitionView
 
 ARCHIVE_FORMAT = 1
 
-# Selections up to this size are matched from the floor on, so that their curve shows what lies
+# Selections up to this size are matched from below the floor on, so that their curve shows what lies
 # below the threshold.
 _MATCHED_LOWER_OBJECTS = 20_000
+_MATCHED_LOWER_COSINE = 0.1
 
 # Share of the whole that each stage takes, about: (stage, begin, end).
 _STAGES = {
@@ -250,7 +251,8 @@ def _low_cosine(request: ClusteringRequest, selection: Selection, threshold_cosi
     """Where the curve of a task that is matched again begins: below the threshold where that costs little."""
     if len(selection) > _MATCHED_LOWER_OBJECTS:
         return threshold_cosine
-    return min(threshold_cosine, floor_cosine(request.similarity, selection.space.key))
+    floor = floor_cosine(request.similarity, selection.space.key)
+    return max(-1.0, min(threshold_cosine, floor) - _MATCHED_LOWER_COSINE)
 
 
 def _curve(
@@ -258,7 +260,14 @@ def _curve(
 ) -> Curve:
     """The threshold curve on the scale of the request."""
     together = None if selection.tracks is None else track_pairs(selection.tracks)
-    found = threshold_curve(len(selection), clustering.forest, clustering.low_cosine, together, interrupt)
+    found = threshold_curve(
+        len(selection),
+        clustering.forest,
+        low_cosine=clustering.low_cosine,
+        chosen_cosine=threshold.cosine,
+        together=together,
+        interrupt=interrupt,
+    )
     cliff = found.cliff()
     return Curve(
         thresholds=threshold.scale.to_scale(found.thresholds),

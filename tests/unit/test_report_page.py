@@ -167,6 +167,10 @@ def test_the_curve_has_the_clusters_of_a_task_at_each_threshold(tmp_path):
     archive, _ = snapshot(partition, tmp_path / "a.zip", threshold=0.7)
     curve = data_of(page_in(archive), "curve")
     assert curve["thresholds"][0] == 0.45  # the floor
+    chosen = curve["thresholds"].index(0.7)
+    assert [curve[name][chosen] for name in ("clusters", "singletons", "largest")] == [
+        manifest_in(archive)["counts"][name] for name in ("clusters", "singletons", "largest_cluster")
+    ]
     assert curve["thresholds"][-1] == 1
     for index in (0, 30, 60, 90):
         _, result = snapshot(partition, tmp_path / "b.zip", threshold=curve["thresholds"][index])

@@ -66,15 +66,16 @@ class Curve:
 def curve_svg(curve: Curve) -> str:
     """The curve as SVG; colours come from the style of the page."""
     draw = _Drawing(curve)
+    shares = curve.largest / max(1, curve.objects)
     parts = [
         f'<svg id="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="curve-title curve-text" '
         f'data-left="{_LEFT}" data-right="{_RIGHT}">',
         '<title id="curve-title">Clusters at every threshold</title>',
         f'<desc id="curve-text">{_description(curve)}</desc>',
         *draw.grid(_COUNTS, draw.most_clusters, _count_label),
-        *draw.grid(_SHARES, 1.0, lambda share: f"{share:.0%}"),
+        *draw.grid(_SHARES, draw.most_share, lambda share: f"{100 * share:g}%"),
         *draw.threshold_axis(),
-        f'<path class="share" d="{draw.area(curve.largest / max(1, curve.objects), 1.0, _SHARES)}"/>',
+        f'<path class="share" d="{draw.area(shares, draw.most_share, _SHARES)}"/>',
         f'<path class="singletons" d="{draw.line(curve.singletons, draw.most_clusters, _COUNTS)}"/>',
         f'<path class="clusters" d="{draw.line(curve.clusters, draw.most_clusters, _COUNTS)}"/>',
         *draw.marks(),
@@ -113,6 +114,8 @@ class _Drawing:
         self._curve = curve
         self._low = float(curve.thresholds[0])
         self._high = max(float(curve.thresholds[-1]), self._low + 1e-6)
+        most_share = float(curve.largest.max(initial=1)) / max(1, curve.objects)
+        self.most_share = min(1.0, _nice_ceiling(100 * max(most_share, 0.001)) / 100)
         self.most_clusters = _nice_ceiling(max(1, int(curve.clusters.max())))
 
     def _x(self, threshold: float) -> float:

@@ -26,7 +26,7 @@ function weakestPair(cluster) {
   const a = columns.a[cluster], b = columns.b[cluster];
   if (a < 0 || b < 0) return null;
   const below = columns.bridges[cluster] > 0
-    ? ` The cluster hangs together by ${plural(columns.bridges[cluster], "bridge", "bridges")}: links just above the threshold, without which it falls into large parts.` : "";
+    ? ` The cluster hangs together by ${plural(columns.bridges[cluster], "bridge, a link", "bridges, links")} just above the threshold without which it falls into large parts.` : "";
   return make("section", { class: "pair", "aria-labelledby": "pair-heading" },
     make("h3", { id: "pair-heading" }, "The weakest link"),
     make("div", { class: "two" }, captioned(memberAt(cluster, a), null),
