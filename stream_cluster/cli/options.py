@@ -106,7 +106,7 @@ HtmlOption = Annotated[
     bool | None,
     typer.Option(
         "--html/--no-html",
-        help="Put report.html, a page to look at the clusters, into the archive; else as the settings say.",
+        help="Put report.html, a page to look at the clusters, into the archive; else as page.enabled says.",
         rich_help_panel=_RESULT,
     ),
 ]

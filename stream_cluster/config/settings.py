@@ -389,10 +389,10 @@ class ImageSettings(_Section, frozen=True, kw_only=True):
     ] = 16
 
 
-class ReportSettings(_Section, frozen=True, kw_only=True):
+class PageSettings(_Section, frozen=True, kw_only=True):
     """The page in an archive, report.html."""
 
-    html: Annotated[bool, Meta(description="Put report.html into archives whose tasks do not say.")] = True
+    enabled: Annotated[bool, Meta(description="Put report.html into archives whose tasks do not say.")] = True
     max_bytes: Annotated[
         int,
         Meta(
@@ -410,7 +410,7 @@ class ReportSettings(_Section, frozen=True, kw_only=True):
     ] = 500
 
 
-class QualitySettings(_Section, frozen=True, kw_only=True):
+class ChainingSettings(_Section, frozen=True, kw_only=True):
     """When clusters are warned of that may be several which chain."""
 
     largest_share: Annotated[
@@ -463,8 +463,8 @@ class Settings(_Section, frozen=True, kw_only=True):
     tasks: TaskSettings = TaskSettings()
     results: ResultSettings = ResultSettings()
     images: ImageSettings = ImageSettings()
-    report: ReportSettings = ReportSettings()
-    quality: QualitySettings = QualitySettings()
+    page: PageSettings = PageSettings()
+    chaining: ChainingSettings = ChainingSettings()
     callbacks: CallbackSettings = CallbackSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()

@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from stream_cluster.config import ImageSettings, ReportSettings
+from stream_cluster.config import ImageSettings, PageSettings
 from stream_cluster.errors import ResultsUnavailable
 from stream_cluster.model import Interrupt, Progress
 from stream_cluster.snapshot.clusters import Clusters
@@ -85,7 +85,7 @@ class ArchiveContent:
     """The counts of images are added to it."""
     images: ImageSettings | None
     """Where images come from; None leaves them out."""
-    page: ReportSettings | None
+    page: PageSettings | None
     """Limits of report.html; None leaves it out."""
     quality: Quality
     curve: Curve | None
@@ -277,7 +277,7 @@ def _save_images(
 def _write_page(
     archive: zipfile.ZipFile,
     content: ArchiveContent,
-    settings: ReportSettings,
+    settings: PageSettings,
     *,
     manifest: Mapping[str, Any],
     images: SavedImages,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stream_cluster.config import QualitySettings
+from stream_cluster.config import ChainingSettings
 from stream_cluster.graph.bridges import smaller_sides
 from stream_cluster.graph.components import track_pairs
 from stream_cluster.graph.forest import maximum_spanning_forest
@@ -59,7 +59,7 @@ def measure_quality(
     forest: Links,
     *,
     threshold: Threshold,
-    settings: QualitySettings,
+    settings: ChainingSettings,
     interrupt: Interrupt,
 ) -> Quality:
     """Figures of a snapshot's clusters.
@@ -141,7 +141,7 @@ def _weakest(clusters: Clusters, trees: Links) -> tuple[Floats, Positions, Posit
 
 
 def _bridges(
-    clusters: Clusters, trees: Links, cosine: float, settings: QualitySettings, interrupt: Interrupt
+    clusters: Clusters, trees: Links, cosine: float, settings: ChainingSettings, interrupt: Interrupt
 ) -> Links:
     """Bridges of all clusters, the weakest first."""
     close = trees.similarity <= np.float32(cosine + settings.bridge_margin)
@@ -221,7 +221,7 @@ def _units(view: PartitionView, selection: Selection, positions: Positions) -> F
 
 
 def chaining_warnings(
-    selection: Selection, clusters: Clusters, quality: Quality, settings: QualitySettings
+    selection: Selection, clusters: Clusters, quality: Quality, settings: ChainingSettings
 ) -> list[dict[str, Any]]:
     """Clusters that may be several, the largest first: each with a code, a message, and objects at fault."""
     # A small selection has large shares without anything being wrong.

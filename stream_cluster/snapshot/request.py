@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from stream_cluster.config import ImageSettings, QualitySettings, ReportSettings, Settings, SimilaritySettings
+from stream_cluster.config import ChainingSettings, ImageSettings, PageSettings, Settings, SimilaritySettings
 from stream_cluster.errors import TaskError
 from stream_cluster.messages import TaskRequest
 from stream_cluster.model import DescriptorType, Linkage, ObjectType
@@ -41,9 +41,9 @@ class ClusteringRequest:
     columns: list[Column]
     images: ImageSettings | None
     """Where images come from; None when none are asked for."""
-    page: ReportSettings | None
+    page: PageSettings | None
     """Limits of report.html; None leaves it out."""
-    quality: QualitySettings
+    chaining: ChainingSettings
     content: Mapping[str, Any]
     """The request's `content` as it was given, for the manifest."""
 
@@ -69,7 +69,7 @@ def resolve_request(task: TaskRequest, settings: Settings, read_time_us: int) ->
         version = getattr(settings.matching.descriptor_version, content.descriptor_type)
     if content.threshold is not None and version is not None:
         threshold_on(settings.similarity, content.descriptor_type, version, content.threshold)
-    with_page = settings.report.html if content.report.html is None else content.report.html
+    with_page = settings.page.enabled if content.report.html is None else content.report.html
     return ClusteringRequest(
         task_id=task.task_id,
         account_id=task.account_id,
@@ -85,8 +85,8 @@ def resolve_request(task: TaskRequest, settings: Settings, read_time_us: int) ->
         read_time_us=read_time_us,
         columns=resolve_columns(content.object_type, content.report.columns or []),
         images=settings.images if content.save_images else None,
-        page=settings.report if with_page else None,
-        quality=settings.quality,
+        page=settings.page if with_page else None,
+        chaining=settings.chaining,
         content=msgspec.to_builtins(content),
     )
 

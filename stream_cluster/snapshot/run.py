@@ -137,10 +137,10 @@ def _run(
         clusters,
         clustering.forest,
         threshold=threshold,
-        settings=request.quality,
+        settings=request.chaining,
         interrupt=interrupt,
     )
-    warnings = chaining_warnings(selection, clusters, quality, request.quality)
+    warnings = chaining_warnings(selection, clusters, quality, request.chaining)
     curve = None
     if request.page is not None:
         curve = _curve(selection, clustering, threshold, interrupt)

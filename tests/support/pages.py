@@ -143,7 +143,7 @@ def curve_of(n: int, clusters: int) -> Curve:
 
 def write_page(target: Path, content: PageContent, **settings) -> dict[str, int]:
     """Write the page, and what it holds."""
-    report = load_settings(None, {}, {f"report.{name}": value for name, value in settings.items()}).report
+    report = load_settings(None, {}, {f"page.{name}": value for name, value in settings.items()}).page
     blocks, counts = make_page(content, report, interrupt=Interrupt(), progress=no_progress)
     target.write_bytes(b"".join(blocks))
     return counts

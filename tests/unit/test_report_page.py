@@ -69,7 +69,7 @@ def with_photos(tmp_path, photos):
 
 def test_an_archive_holds_the_page_unless_the_task_or_the_settings_say_otherwise(tmp_path):
     partition = partition_of(tmp_path, [message(number, AXES[number]) for number in range(3)])
-    off = load_settings(None, {}, {"report.html": False})
+    off = load_settings(None, {}, {"page.enabled": False})
     cases = [(Settings(), None, True), (Settings(), False, False), (off, None, False), (off, True, True)]
     for number, (settings, asked, expected) in enumerate(cases):
         archive, _ = snapshot(

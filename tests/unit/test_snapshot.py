@@ -262,7 +262,13 @@ def test_progress_never_goes_back_and_ends_at_one(tmp_path):
     shares = [share for _, share in seen]
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
-    assert list(dict.fromkeys(stage for stage, _ in seen)) == ["select", "match", "clusters", "report"]
+    assert list(dict.fromkeys(stage for stage, _ in seen)) == [
+        "select",
+        "match",
+        "clusters",
+        "report",
+        "page",
+    ]
     partition.close()
 
 

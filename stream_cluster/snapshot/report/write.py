@@ -11,7 +11,7 @@ from functools import partial
 from importlib import resources
 from typing import Any
 
-from stream_cluster.config import ReportSettings
+from stream_cluster.config import PageSettings
 from stream_cluster.model import Interrupt, Progress
 from stream_cluster.snapshot.report import head
 from stream_cluster.snapshot.report.charts import Curve, curve_svg, curve_table, size_rows
@@ -56,7 +56,7 @@ class PageContent:
 
 
 def make_page(
-    content: PageContent, settings: ReportSettings, *, interrupt: Interrupt, progress: Progress
+    content: PageContent, settings: PageSettings, *, interrupt: Interrupt, progress: Progress
 ) -> tuple[list[bytes], dict[str, int]]:
     """The page in blocks, and what it holds: `clusters`, `objects`, `thumbnails` and `images_undecodable`.
 
@@ -133,7 +133,7 @@ class _Pictures:
     """Thumbnails of listed members, as many as fit."""
 
     def __init__(
-        self, content: PageContent, listing: Listing, settings: ReportSettings, budget_bytes: int
+        self, content: PageContent, listing: Listing, settings: PageSettings, budget_bytes: int
     ) -> None:
         self._content = content
         self._listing = listing
