@@ -115,7 +115,7 @@ def test_json_is_one_object_that_agrees_with_the_manifest(events, output):
         "of_other_accounts": 0,
         "rejected": {},
     }
-    assert set(printed["timings_s"]) == {"read", "select", "cluster", "write"}
+    assert set(printed["timings_s"]) == {"read", "select", "cluster", "quality", "write"}
 
 
 def test_every_option_reaches_the_request(tmp_path, events, output):

@@ -175,7 +175,11 @@ def test_without_matplotlib_the_picture_is_refused_before_any_work(people, monke
         ),
         ("people.npz", [], "expected the archive of a task, with clusters.jsonl"),
         ("truth.csv", [], "truth.csv: not a zip file, expected the archive of a task; --sweep evaluates"),
-        ("a.zip", ["--sweep", "0.5"], "found clusters.jsonl, manifest.json, report.csv, expected the arrays"),
+        (
+            "a.zip",
+            ["--sweep", "0.5"],
+            "found clusters.jsonl, manifest.json, report.csv, report.html, expected the arrays",
+        ),
         ("none.zip", [], "none.zip: cannot be read"),
     ],
 )
