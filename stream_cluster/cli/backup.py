@@ -95,9 +95,9 @@ def backup(
     as_json: options.AsJson = False,
 ) -> None:
     """Back the databases of a state directory up now, whether its service runs or not."""
-    from stream_cluster.service.backups import SCRATCH
     from stream_cluster.service.partition_backups import PartitionBackups
     from stream_cluster.state.backup.copy import read_facts
+    from stream_cluster.state.backup.place import SCRATCH
     from stream_cluster.state.inspect import partition_paths
 
     store = _store(options.settings_of(config), to)
@@ -114,6 +114,7 @@ def backup(
                 is_owner=lambda: True,
                 interrupt=interrupt,
                 progress=progress,
+                scratch_prefix="by-hand-",
             )
             if done is None:
                 warn(f"{path}: nothing was applied yet, so there is nothing to back up")
@@ -317,7 +318,7 @@ def _verify_backup(
     from stream_cluster.state.verify import verify_database
 
     manifest = backups.manifest(key)
-    with scratch_file(scratch or Path(tempfile.gettempdir())) as path:
+    with scratch_file(scratch or Path(tempfile.gettempdir()), "stream-cluster-") as path:
         backups.restore(manifest, path, interrupt, progress)
         try:
             found = verify_database(path, interrupt, progress)

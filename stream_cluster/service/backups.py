@@ -29,6 +29,7 @@ from stream_cluster.service.partition_backups import Made, PartitionBackups, Tak
 from stream_cluster.service.statuses import now_us
 from stream_cluster.service.threads import in_daemon
 from stream_cluster.state.backup.copy import note_epoch, read_facts, store_epoch
+from stream_cluster.state.backup.place import SCRATCH
 from stream_cluster.state.database import database_path
 
 _log = get_logger(__name__)
@@ -37,8 +38,6 @@ _RETRY_S = 60.0
 _ANSWER_S = 30.0
 # Above that of the engine's threads, so that they go first.
 _NICENESS = 10
-SCRATCH = "backup"
-"""Folder of the state directory for copies on their way."""
 
 
 @dataclass(slots=True)

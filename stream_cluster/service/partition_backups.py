@@ -34,11 +34,10 @@ from stream_cluster.state.backup import choose, manifest
 from stream_cluster.state.backup.copy import DatabaseFacts, copy_database
 from stream_cluster.state.backup.manifest import BackupKey, Manifest, Offset
 from stream_cluster.state.backup.pack import BLOCK_BYTES, Packer, unpack
+from stream_cluster.state.backup.place import SCRATCH_PREFIX
 
 # Whoever stores one for longer than that has been gone for long.
 _ORPHAN_S = 86_400.0
-SCRATCH_PREFIX = "backup-"
-SCRATCH_SUFFIX = ".tmp"
 
 
 class TakenOver(Exception):
@@ -131,6 +130,7 @@ class PartitionBackups:
         is_owner: Callable[[], bool],
         interrupt: Interrupt,
         progress: Progress = no_progress,
+        scratch_prefix: str = SCRATCH_PREFIX,
     ) -> Made | None:
         """Back a database up; None when it has applied nothing, or when there is just this backup already.
 
@@ -145,7 +145,7 @@ class PartitionBackups:
             BackupsUnavailable, StateError, StateCorrupt: it could not be made.
             Cancelled, TaskError: by `interrupt`.
         """
-        with scratch_file(scratch) as copy:
+        with scratch_file(scratch, scratch_prefix) as copy:
             facts = copy_database(path, copy, interrupt, progress)  # 1
             if facts.next_offset is None:
                 return None
@@ -219,10 +219,10 @@ class PartitionBackups:
 
 
 @contextlib.contextmanager
-def scratch_file(directory: Path) -> Iterator[Path]:
+def scratch_file(directory: Path, prefix: str) -> Iterator[Path]:
     """A file of one's own that is gone at the end."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fd, name = tempfile.mkstemp(dir=directory, prefix=SCRATCH_PREFIX, suffix=SCRATCH_SUFFIX)
+    fd, name = tempfile.mkstemp(dir=directory, prefix=prefix, suffix=".tmp")
     os.close(fd)
     try:
         yield Path(name)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -60,7 +61,7 @@ def filled(folder, count=300):
     return partition
 
 
-# -- the newest, and which are kept ------------------------------------------------------------------------
+# -- the newest, and which are kept --------------------------------------------------------------------
 
 
 def test_a_backup_of_a_later_epoch_is_newer_however_far_it_is():
@@ -115,7 +116,7 @@ def test_only_backups_that_help_are_candidates():
     assert by_reason == {"empty_disk": [120, 90, 70, 40], "log_gap": [90, 70], "far_behind": []}
 
 
-# -- making and restoring ------------------------------------------------------------------------------------
+# -- making and restoring ------------------------------------------------------------------------------
 
 
 def test_a_restored_database_holds_what_was_backed_up_and_another_worker_goes_on_with_it(store, tmp_path):
@@ -251,7 +252,7 @@ def test_a_damaged_database_is_found_before_it_replaces_good_backups(tmp_path):
     assert [key.epoch for key in backups.newest_first()] == [1]
 
 
-# -- damage --------------------------------------------------------------------------------------------------
+# -- damage --------------------------------------------------------------------------------------------
 
 
 def _truncate(data, manifest):
@@ -314,7 +315,7 @@ def test_a_manifest_that_was_changed_is_refused(tmp_path, change):
         decode_manifest(encode_manifest(made)[:-20], name)
 
 
-# -- two workers ---------------------------------------------------------------------------------------------
+# -- two workers ---------------------------------------------------------------------------------------
 
 
 def test_of_many_who_want_one_name_one_gets_it(store):
@@ -381,7 +382,7 @@ def test_a_former_owner_that_finished_late_is_not_the_newest(store, tmp_path):
     assert [(key.epoch, key.next_offset) for key in backups.newest_first()] == [(6, 100), (5, 400)]
 
 
-# -- retention -------------------------------------------------------------------------------------------------
+# -- retention -----------------------------------------------------------------------------------------
 
 
 def test_what_was_deleted_leaves_the_backups_with_their_age(tmp_path, monkeypatch):
@@ -429,7 +430,7 @@ def test_what_never_became_a_backup_goes_after_a_day_and_not_before(tmp_path):
     assert backups.manifest(backups.newest_first()[0]) == made.manifest
 
 
-# -- faults of the store ---------------------------------------------------------------------------------------
+# -- faults of the store -------------------------------------------------------------------------------
 
 
 def test_a_store_that_does_not_answer_fails_the_backup_and_leaves_no_scratch(bucket, tmp_path):
@@ -474,7 +475,7 @@ def test_a_manifest_that_was_created_by_a_try_whose_answer_was_lost_counts(bucke
     assert not store.create(name, b"other")
 
 
-# -- taking its place --------------------------------------------------------------------------------------------
+# -- taking its place ----------------------------------------------------------------------------------
 
 
 def test_a_log_of_the_former_database_is_not_applied_to_the_restored_one(tmp_path):
@@ -503,21 +504,23 @@ def test_killed_while_a_database_takes_its_place_the_next_start_restores_again(t
     back_up(backups, state)
     calls = []
 
-    def killed(path, *arguments, _real=type(state).rename):
+    rename = type(state).rename
+
+    def killed(path, *arguments):
         calls.append(path)
         if len(calls) == step:
             raise KeyboardInterrupt
-        return _real(path, *arguments)
+        return rename(path, *arguments)
 
     target = state / "partition-0.sqlite.new.restoring"
     backups.restore(backups.manifest(backups.newest_first()[0]), target, Interrupt())
     with monkeypatch.context() as patch:
         patch.setattr(type(state), "rename", killed)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             place_database(target, state, 0)
-        except KeyboardInterrupt:
-            pass
+    (state / "backup" / "copy-x.tmp").touch()
     clean_up(state)
+    assert list((state / "backup").iterdir()) == []
     assert local_offset(state, 0, "events") == (100 if step != 2 else None)
     assert not list(state.glob("*.restoring"))
     path = restore_newest(backups, state)

@@ -8,6 +8,10 @@ from pathlib import Path
 
 from stream_cluster.state.database import database_path, explain_errors, is_empty, load_offsets
 
+SCRATCH = "backup"
+"""Folder of the state directory for copies on their way to a store."""
+SCRATCH_PREFIX = "copy-"
+"""Names of the service's own copies; a backup by hand, beside it, has others."""
 RESTORING_SUFFIX = ".restoring"
 REPLACED_SUFFIX = ".replaced"
 
@@ -41,6 +45,8 @@ def local_offset(directory: Path, partition: int, topic: str) -> int | None:
 
 def clean_up(directory: Path) -> None:
     """Remove what a former process left of copies and restores. Nobody else may use the directory."""
+    for path in (directory / SCRATCH).glob(f"{SCRATCH_PREFIX}*"):
+        path.unlink(missing_ok=True)
     for path in directory.glob("partition-*.sqlite.*"):
         if path.name.endswith(RESTORING_SUFFIX) or (
             path.name.endswith(REPLACED_SUFFIX)
