@@ -4,8 +4,8 @@
 
 The service starts on a state that holds resident objects already (see `benchmarks.stream`), and backs it up
 again and again, with pauses between, while it reads a backlog of events that are each compared with all of
-them. The service notes its commits, and a backup is under way while its copy is on the disk, which is until it
-is stored; so the rates with and without a backup are of one run, in turns.
+them. The service notes its commits, and a backup is under way while its copy is on the disk, until it is
+stored; so the rates with and without a backup are of one run, in turns.
 
 Then it is killed (SIGKILL) and started again, three times each: on its disk, and on an empty one, which it
 restores from the newest backup. The time is from the start of the process until `/readyz` succeeds. Each
@@ -66,6 +66,8 @@ def follow(under_way: Callable[[], bool], stop: threading.Event) -> Spans:
             if began is not None:
                 spans.append((began, now))
             began = None if began is not None else now
+    if began is not None:
+        spans.append((began, time.time()))
     return spans
 
 
@@ -86,6 +88,8 @@ def split_rate(commits: Sequence[Commit], spans: Spans, begin: float, end: float
         total += commit.records
         last = commit.time_s
     outside_s = end - begin - inside_s
+    if not inside_s or not outside_s:
+        raise SystemExit("found no time with, or none without a backup, expected more events")
     with_per_s, without_per_s = inside / inside_s, (total - inside) / outside_s
     return {
         "backups": len(spans),

@@ -78,6 +78,9 @@ async def test_a_lost_disk_is_restored_from_the_bucket_and_the_log_and_nothing_s
                 sightings(all_records, "demo"), 0.5
             )
             second = await _backed_up(worker, store, 900)
+            await worker.until(
+                lambda: worker.sample("backups_total", result="stored") >= 1, 30, "the backup to be counted"
+            )
             assert worker.sample("backup_size_bytes", partition="0") > 0
             _, text = await worker.get("/metrics")
             assert 'stream_cluster_backup_age_seconds{partition="0"}' in text
