@@ -350,7 +350,7 @@ def _report(results: list[dict[str, Any]], *, as_json: bool) -> None:
         print_json({"checked": results})
         return
     for result in results:
-        problems = result.pop("problems")
-        print_facts({**result, "result": "damaged" if problems else "whole"})
-        for problem in problems:
+        facts = {name: value for name, value in result.items() if name != "problems"}
+        print_facts({**facts, "result": "damaged" if result["problems"] else "whole"})
+        for problem in result["problems"]:
             warn(problem)

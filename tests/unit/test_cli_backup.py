@@ -45,6 +45,7 @@ def test_backup_list_verify_and_restore_by_hand(state, tmp_path):
     assert contents(database_path(new, 0)) == contents(database_path(state, 0))
     (checked,) = in_json("verify", str(new))["checked"]
     assert checked["problems"] == []
+    open_partition(new).close()
     assert sorted(path.name for path in new.iterdir()) == ["lock", "partition-0.sqlite"]
 
 
@@ -125,7 +126,7 @@ def test_a_damaged_state_is_told_with_exit_code_4(state):
     data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
     path.write_bytes(data)
     result = invoke("verify", str(state))
-    assert result.exit_code == 4
+    assert result.exit_code == 4, result.output
     assert "damaged" in result.stdout
 
 
