@@ -32,6 +32,7 @@ from stream_cluster.service.logs import get_logger
 _T = TypeVar("_T")
 _RETRY_S = 0.5
 _FETCH_WAIT_MS = 100
+_MEMBER_S = 20.0
 _log = get_logger(__name__)
 
 
@@ -312,7 +313,8 @@ async def is_member(consumer: AIOKafkaConsumer, partition: TopicPartition, next_
     they do not answer, or while the group is being balanced.
     """
     try:
-        await consumer.commit({partition: next_offset})
-    except (KafkaError, ValueError):
+        async with asyncio.timeout(_MEMBER_S):
+            await consumer.commit({partition: next_offset})
+    except (KafkaError, ValueError, TimeoutError):
         return False
     return True
