@@ -180,6 +180,11 @@ def measure_ingest(run: Run, broker: Broker, events: list[tuple[bytes, bytes]]) 
         # Ends at a commit, so that no part of a batch is left out.
         end = read_commits(notes)[-1].time_s
         stored = list(run.logged("backup_stored"))
+        # What starts without its disk has no more than the state to restore, and no log to read.
+        while not any(line["next_offset"] == len(events) for line in run.logged("backup_stored")):
+            if process.process.poll() is not None:
+                raise SystemExit(f"the service ended with status {process.process.returncode}")
+            time.sleep(_POLL_S * 10)
     finally:
         stop.set()
         _kill(process)
@@ -218,9 +223,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--resident", type=int, default=1_000_000)
-    parser.add_argument("--events", type=int, default=80_000)
+    parser.add_argument("--events", type=int, default=60_000)
     parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--interval-s", type=float, default=6.0, help="pause between two backups")
+    parser.add_argument("--interval-s", type=float, default=15.0, help="pause between two backups")
     parser.add_argument("--write", type=Path, help="write the results as JSON")
     chosen = parser.parse_args(arguments)
     before = environment()
