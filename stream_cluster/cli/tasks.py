@@ -79,6 +79,7 @@ _STAGES = {
     "wait": ("task", "waiting for the events before it"),
     "select": ("task", "selecting"),
     "match": ("task", "matching"),
+    "linkage": ("task", "merging groups"),
     "clusters": ("task", "writing clusters"),
     "report": ("task", "writing the report"),
     "upload": ("task", "storing the archive"),
@@ -103,6 +104,8 @@ def submit(
     use_track_info: options.UseTrackInfoOption = False,
     filters: options.FiltersOption = None,
     linkage: options.LinkageOption = "components",
+    min_quality: options.MinQualityOption = None,
+    cannot_link: options.CannotLinkOption = None,
     save_images: options.SaveImagesOption = False,
     columns: options.ColumnsOption = None,
     description: Annotated[
@@ -155,6 +158,8 @@ def submit(
         use_track_info,
         filters,
         linkage,
+        min_quality,
+        cannot_link,
         save_images,
         columns,
     )
