@@ -135,4 +135,5 @@ def attach_by_link(
     unit, target, _ = nearest.result()
     to = np.arange(int(labels.max()) + 1)
     to[unit] = labels[target]
-    return np.unique(to[labels], return_inverse=True)[1].astype(np.int32)
+    _, numbered = np.unique(to[labels], return_inverse=True)
+    return numbered.astype(np.int32)
