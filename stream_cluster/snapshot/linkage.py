@@ -171,8 +171,8 @@ def _labels(components: Labels, rest: Ids, groups: Groups) -> Ids:
 
 def _numbered(labels: npt.NDArray[np.integer]) -> Labels:
     """The same labels without gaps, int32."""
-    _, numbered = np.unique(labels, return_inverse=True)
-    return numbered.astype(np.int32)
+    numbered: Labels = np.unique(labels, return_inverse=True)[1].astype(np.int32)
+    return numbered
 
 
 @dataclass(frozen=True, slots=True)
