@@ -35,8 +35,7 @@ async def test_the_page_follows_events_and_a_task_and_knows_it_after_a_restart(
             assert "<title>stream-cluster</title>" in page
             await client.produce(events)
             await worker.applied(EVENTS)
-            await client.send_task(clustering("one"))
-            await client.send_task(clustering("two", objects_type="faces"))
+            await client.submit(clustering("one"), clustering("two", objects_type="faces"))
 
             async def both_ended() -> bool:
                 return len((await facts_of(worker))["tasks"]["ended"]) == 2
