@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from stream_cluster.service.status_page import StatusPage
-from tests.support.browser import Watched, launched
+from tests.support.browser import PATIENCE_MS, Watched, launched
 from tests.support.status_facts import facts
 
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "browser"
@@ -131,27 +131,25 @@ def test_the_page_updates_itself_and_keeps_the_rows_that_stay(server, page):
     changed = facts(ready=False, problems=["partition 2: loading"])
     changed["tasks"]["active"][0]["progress"] = 0.9
     server.facts = changed
-    page.wait_for_function(
-        "document.querySelector('#active tbody tr td:nth-child(4)').innerText.trim() === '90%'"
-    )
+    expect(page.locator("#active tbody tr td:nth-child(4)").first).to_have_text("90%", timeout=PATIENCE_MS)
     assert page.evaluate("window.kept === document.querySelector('#active tbody tr')")
     assert page.inner_text("#state") == "not ready"
     assert page.inner_text("#problems") == "partition 2: loading"
     changed = facts()
     changed["tasks"] |= {"running": 0, "waiting": 0, "active": []}
     server.facts = changed
-    page.wait_for_function("document.getElementById('active').innerText === 'No task is under way.'")
+    expect(page.locator("#active")).to_have_text("No task is under way.", timeout=PATIENCE_MS)
 
 
 def test_a_service_that_does_not_answer_is_noticed_and_so_is_its_return(server, page):
     shown(page, server)
     server.down = True
-    page.wait_for_function("document.getElementById('state').innerText === 'no answer'")
+    expect(page.locator("#state")).to_have_text("no answer", timeout=PATIENCE_MS)
     assert "has not answered since" in page.inner_text("#lost")
     assert rows(page, "active")
     keep(page, "no-answer")
     server.down = False
-    page.wait_for_function("document.getElementById('state').innerText === 'ready'")
+    expect(page.locator("#state")).to_have_text("ready", timeout=PATIENCE_MS)
     assert page.locator("#lost").is_hidden()
 
 
