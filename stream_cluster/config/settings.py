@@ -446,7 +446,7 @@ class ImageSettings(_Section, frozen=True, kw_only=True):
 
 
 class HttpSettings(_Section, frozen=True, kw_only=True):
-    """Health and metrics."""
+    """Health, metrics and the status page."""
 
     host: Annotated[str, Meta(min_length=1, description="Address to listen on.")] = "0.0.0.0"  # noqa: S104 - a container's probes come from outside
     port: Annotated[int, Meta(ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")] = 8080
@@ -457,6 +457,16 @@ class HttpSettings(_Section, frozen=True, kw_only=True):
     ready_max_lag_records: Annotated[
         int, Meta(ge=0, description="Most records behind the log's end at which /readyz succeeds.")
     ] = 10_000
+    status_page: Annotated[
+        bool, Meta(description="Serve /status and /status.json. Whoever reaches the port sees them.")
+    ] = False
+    status_page_ids: Annotated[
+        bool,
+        Meta(
+            description="Show ids of accounts and tasks, and where archives are, on the status page; else "
+            "numbers stand for them."
+        ),
+    ] = True
 
 
 class LogSettings(_Section, frozen=True, kw_only=True):

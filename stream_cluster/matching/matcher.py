@@ -116,6 +116,12 @@ class SpaceMatcher:
         self._queries = 0
         self._links_true = 0
         self._links_found = 0
+        self._taken = RecallSample(0, 0)
+
+    @property
+    def recall(self) -> RecallSample:
+        """The counts of the recall sample since the start, as far as they were taken."""
+        return self._taken
 
     @property
     def engine(self) -> str:
@@ -204,6 +210,7 @@ class SpaceMatcher:
     def take_recall(self) -> RecallSample:
         """The counts of the recall sample since the last call."""
         sample = RecallSample(self._links_true, self._links_found)
+        self._taken = RecallSample(self._taken.links_true + sample[0], self._taken.links_found + sample[1])
         self._links_true = 0
         self._links_found = 0
         return sample

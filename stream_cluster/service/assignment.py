@@ -71,6 +71,16 @@ class Assignment:
         self._caught_up: set[int] = set()
         self._closing = False
 
+    @property
+    def loading(self) -> set[int]:
+        """Numbers of partitions whose state is not open yet."""
+        return {partition.partition for partition in self._opening}
+
+    @property
+    def paused(self) -> set[int]:
+        """Numbers of partitions that take no records for now."""
+        return {partition.partition for partition in self._paused}
+
     # -- rebalances ------------------------------------------------------------------------------------
 
     async def subscribe(self) -> None:

@@ -365,6 +365,10 @@ class Partition:
         """Tasks to be run (again) after a restart."""
         return tasks.unfinished_tasks(self._db)
 
+    def ended_tasks(self, limit: int) -> list[tasks.StoredTask]:
+        """The tasks that ended last, the latest first."""
+        return tasks.ended_tasks(self._db, limit)
+
     def empty_wal(self) -> bool:
         """Copy the write-ahead log into the database and cut it to nothing; true if that was possible now.
 
