@@ -40,7 +40,7 @@ class Space:
     pending_links: int = 0
     """Links of reduced batches that wait to be merged."""
     matcher: SpaceMatcher | None = None
-    """None until the space is first needed."""
+    """None until the space is needed, and again once it was let go, see `resident`."""
 
 
 class Spaces:

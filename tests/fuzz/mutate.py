@@ -114,8 +114,7 @@ class Mutator:
 
     def _change(self, choose: random.Random, message: Any) -> Any:
         """Change one place of a message."""
-        places = [((), message), *_places(message, ())]
-        path, value = places[choose.randrange(len(places))]
+        path, value = _place(choose, message)
         kind = choose.random()
         if kind < 0.35:
             value = _nudged(choose, value)
@@ -125,8 +124,7 @@ class Mutator:
             return _without(message, path)
         elif kind < 0.62:
             other, _ = _loose(self._seeds[choose.randrange(len(self._seeds))][1:])
-            others = [((), other), *_places(other, ())]
-            value = others[choose.randrange(len(others))][1]
+            _, value = _place(choose, other)
         elif kind < 0.66:
             for _ in range(choose.choice([1, 2, 63, 64, 65, 66])):
                 value = [value] if choose.random() < 0.5 else {choose.choice(["a", "", "meta"]): value}
@@ -232,19 +230,18 @@ def _flip(choose: random.Random) -> Bytes:
 _Path = tuple[Any, ...]
 
 
-def _places(value: Any, above: _Path) -> list[tuple[_Path, Any]]:
-    """Every place inside of a value, at most sixty levels deep."""
-    found: list[tuple[_Path, Any]] = []
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    if len(above) > 60:
-        return found
-    for key, inner in items:
-        path = (*above, key)
-        found.append((path, inner))
-        found += _places(inner, path)
-        if len(found) > 300:
-            break
-    return found
+def _place(choose: random.Random, message: Any) -> tuple[_Path, Any]:
+    """A place inside of a message, by a walk that may stop anywhere."""
+    path: _Path = ()
+    value = message
+    while (
+        isinstance(value, dict | list) and value and len(path) < 60 and (not path or choose.random() < 0.75)
+    ):
+        key = choose.choice(list(value)) if isinstance(value, dict) else choose.randrange(len(value))
+        path, value = (*path, key), value[key]
+        if choose.random() < 0.05:
+            return (), message
+    return path, value
 
 
 def _with(message: Any, path: _Path, value: Any) -> Any:
