@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.environment import environment
@@ -63,25 +62,30 @@ def main() -> int:
     def tell(text: str) -> None:
         print(f"{time.monotonic() - began:7.1f} s  {text}", flush=True)
 
+    def write(soak: Soak, *, finished: bool) -> None:
+        results = {
+            "minutes": round((time.monotonic() - began) / 60, 2),
+            "finished": finished,
+            "objects_lost": sum(difference.lost for difference in soak.differences),
+            "objects_duplicated": sum(difference.duplicated for difference in soak.differences),
+            "differences": len(soak.differences),
+            **{name.replace(".", "_"): count for name, count in sorted(soak.counts.items())},
+        }
+        write_report(
+            options.write,
+            "soak",
+            "make soak",
+            parameters={"minutes": options.minutes, "seed": seed},
+            environment=measured_on,
+            results=results,
+        )
+
     with start_local_broker(BrokerOptions(), tell) as broker:
-        soak = Soak(broker, folder.resolve(), tell)
+        # A run that is stopped leaves what it has compared until then.
+        soak = Soak(broker, folder.resolve(), tell, lambda: write(soak, finished=False))
         asyncio.run(soak.run(work, lambda step: steps.append_step(trace, step)))
-    results = {
-        "minutes": round((time.monotonic() - began) / 60, 2),
-        "objects_lost": sum(difference.lost for difference in soak.differences),
-        "objects_duplicated": sum(difference.duplicated for difference in soak.differences),
-        "differences": [asdict(difference) for difference in soak.differences],
-        "counts": dict(sorted(soak.counts.items())),
-    }
-    tell(f"{len(soak.differences)} differences; {results['counts']}")
-    write_report(
-        options.write,
-        "soak",
-        "make soak",
-        parameters={"minutes": options.minutes, "seed": seed},
-        environment=measured_on,
-        results=results,
-    )
+    write(soak, finished=True)
+    tell(f"{len(soak.differences)} differences; {dict(sorted(soak.counts.items()))}")
     return int(bool(soak.differences))
 
 

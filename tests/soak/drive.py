@@ -35,12 +35,20 @@ REQUEST_TIMEOUT_MS = 180_000
 class Soak:
     """One run. Its parts share a broker, a truth and a list of differences."""
 
-    def __init__(self, broker: LocalBroker, folder: Path, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        broker: LocalBroker,
+        folder: Path,
+        tell: Callable[[str], None],
+        on_settled: Callable[[], None] = lambda: None,
+    ) -> None:
+        """State, logs and archives are kept in `folder`; `on_settled` is called after every comparison."""
         self.counts: Counter[str] = Counter()
         self.differences: list[Difference] = []
         self._broker = broker
         self._folder = folder
         self._tell = tell
+        self._on_settled = on_settled
         self._truth = Truth(PARTITIONS)
         self._workers: dict[int, ServiceProcess] = {}
         self._logs: list[Path] = []
@@ -208,6 +216,7 @@ class Soak:
             f"{self.counts['archives_compared']} archives compared, {self.counts['kills']} kills, "
             f"{self.counts['broker_restarts']} broker restarts, {len(self.differences)} differences"
         )
+        self._on_settled()
 
     async def _compare_ended(self) -> int:
         """Compare the tasks that have ended; how many have not."""
