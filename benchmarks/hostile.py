@@ -1,6 +1,6 @@
 """Input that is meant to hurt, through a partition: equal descriptors, and rejections in a row.
 
-    python -m benchmarks.hostile [--identical 1000000] [--rejections 1000000] [--write benchmarks/results/hostile.json]
+    python -m benchmarks.hostile [--identical 1000000] [--rejections 1000000] [--write FILE]
 
 `identical` is one account whose objects all have the same descriptor; then its first object, to which the
 forest links all others, is deleted. `rejections` are records as they come from the topic, none of them good:
