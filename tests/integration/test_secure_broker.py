@@ -80,7 +80,11 @@ WRONG: dict[str, tuple[str, dict[str, str], str]] = {
     "wrong SCRAM password": ("SCRAM", {"kafka.sasl_password": "wrong-password-of-a-test"}, "Authentication"),
     "wrong authority": ("TLS", {"kafka.ssl_ca_file": "OTHER"}, "its certificate is refused"),
     "wrong host name": ("TLS", {"kafka.bootstrap_servers": "LOCALHOST"}, "ostname mismatch"),
-    "plain text to TLS": ("TLS", {"kafka.security_protocol": "PLAINTEXT"}, "it speaks TLS, but"),
+    "plain text to TLS": (
+        "TLS",
+        {"kafka.security_protocol": "PLAINTEXT", "kafka.ssl_ca_file": ""},
+        "it speaks TLS, but",
+    ),
     "TLS to plain text": ("TLS", {"kafka.bootstrap_servers": "PLAINTEXT"}, "it may speak no TLS"),
     "no client certificate": ("mTLS", {"kafka.ssl_cert_file": ""}, "ask for a certificate of ours"),
 }
@@ -99,7 +103,7 @@ async def test_what_is_wrong_is_told_without_secrets(
         overrides["kafka.bootstrap_servers"] = secure.address("TLS").replace("127.0.0.1", "localhost")
     elif address == "PLAINTEXT":
         overrides["kafka.bootstrap_servers"] = secure.broker.bootstrap_servers
-    if overrides["kafka.ssl_ca_file"] == "OTHER":
+    if overrides.get("kafka.ssl_ca_file") == "OTHER":
         overrides["kafka.ssl_ca_file"] = str(secure.other_ca)
     overrides = {name: value for name, value in overrides.items() if value != ""}
     with ServiceProcess(overrides, tmp_path / "log") as process:
