@@ -118,7 +118,7 @@ def _parse(path: Path) -> Mapping[str, Any]:
         if suffix == ".toml":
             return tomllib.loads(text)
         if suffix in {".yaml", ".yml"}:
-            table = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - derives from SafeLoader
+            table = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - derives from SafeLoader  # nosec B506
         else:
             raise ConfigError(f"{path}: found suffix {suffix!r}, expected .toml, .yaml or .yml")
     except (tomllib.TOMLDecodeError, yaml.YAMLError, RecursionError) as error:

@@ -138,6 +138,11 @@ class SpaceMatcher:
         """Bytes held by the codes, and by the graph if it is in use."""
         return self.store.nbytes if self._hnsw is None else self._hnsw.nbytes
 
+    @property
+    def holds_only_codes(self) -> bool:
+        """Whether there is no graph, built or under construction: the codes give everything again."""
+        return self._hnsw is None and self._build is None
+
     def __len__(self) -> int:
         return len(self.store)
 

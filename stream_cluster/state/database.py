@@ -58,6 +58,7 @@ def open_writer(
         StateCorrupt: the file is damaged.
         ConfigError: the file was written for another topic, partition, partition count or partitioner.
     """
+    _make_private(path)
     with explain_errors(path):
         connection = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000
@@ -74,8 +75,20 @@ def open_writer(
         except BaseException:
             connection.close()
             raise
-    path.chmod(0o600)
     return connection
+
+
+def _make_private(path: Path) -> None:
+    """Let only the owner read the database and its logs, before anything is in them.
+
+    SQLite gives the write-ahead log and its index the permissions of the database; those that an earlier
+    release left are changed.
+    """
+    with contextlib.suppress(OSError):  # SQLite says what is wrong with the place
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            if file.exists():
+                file.chmod(0o600)
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

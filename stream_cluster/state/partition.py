@@ -50,6 +50,7 @@ from stream_cluster.state.database import (
 )
 from stream_cluster.state.order import order_messages
 from stream_cluster.state.removal import plan_removal
+from stream_cluster.state.resident import DEFAULT_MAX_BYTES, SMALL_ROWS, ResidentSpaces
 from stream_cluster.state.retention import Sweeper
 from stream_cluster.state.space import FloorOf, Space, SpaceBatch, encode_batch, load_spaces, match_batch
 from stream_cluster.state.store import store_batch
@@ -61,9 +62,6 @@ _NO_OFFSETS: Mapping[tuple[str, int], int] = MappingProxyType({})
 
 MatcherFactory = Callable[[int, int], SpaceMatcher]
 """Called with (dim, space_id): an empty matcher for a space."""
-# Spaces with at least this many rows are loaded when the partition opens, smaller ones when first needed:
-# a hundred thousand small accounts must not delay a start, a large one must not delay its first event.
-_EAGER_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +99,7 @@ class Partition:
         background: Executor | None = None,
         retention_us: Mapping[DescriptorType, int] | None = None,
         updates: UpdateOptions | None = None,
+        small_spaces_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
         """Open or create the database and load its larger spaces.
 
@@ -109,6 +108,7 @@ class Partition:
         `background` runs forest compactions beside ingest; without it they run inside `commit`.
         `retention_us` is the greatest age of objects by descriptor type, for `prepare_sweep`.
         With `updates`, each batch puts cluster updates into the outbox; without, what is in it is dropped.
+        `small_spaces_bytes` bounds the codes in memory of small spaces, see `resident`.
 
         Raises:
             StateCorrupt, StateFormatError, ConfigError: see `open_writer`.
@@ -122,6 +122,7 @@ class Partition:
         self._compactions: dict[int, Future[Compaction]] = {}
         self._removed_meanwhile: dict[int, list[npt.NDArray[np.uint32]]] = {}
         """Rows removed from a space since its compaction began."""
+        self._resident = ResidentSpaces(small_spaces_bytes)
         self.erased_in_wal: bool
         """Whether the write-ahead log may still hold bytes of deleted objects, see `empty_wal`."""
         self.updates: Updates | None
@@ -140,7 +141,7 @@ class Partition:
                 for space in self._spaces:
                     # Never lowered: older objects have no links below the floor they came in under.
                     space.floor_cosine = max(space.floor_cosine, self._floor_of(space.key))
-                    if space.next_row >= _EAGER_ROWS and space.floor_cosine < 1:
+                    if space.next_row >= SMALL_ROWS and space.floor_cosine < 1:
                         self._loaded(space)
                 self.updates = open_updates(self._db, path, self._spaces, updates)
         except BaseException:
@@ -241,6 +242,7 @@ class Partition:
         recall: dict[str, RecallSample] = {}
         for space_batch in batch.spaces.values():
             self._remember(space_batch, recall)
+        self._resident.used(space_batch.space for space_batch in batch.spaces.values())
         if batch.updates is not None:
             batch.updates.remember()
         for compaction in compactions:
@@ -304,7 +306,7 @@ class Partition:
     # -- spaces and forests ----------------------------------------------------------------------------
 
     def _loaded(self, space: Space) -> SpaceMatcher:
-        """The space's matcher, filled from the database when this is its first use."""
+        """The space's matcher, filled from the database when it is not in memory."""
         if space.matcher is None:
             matcher = self._new_matcher(space.dim, space.space_id)
             matcher.restore(codes for _, codes in read_codes(self._db, space.space_id, space.dim))
