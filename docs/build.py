@@ -19,6 +19,7 @@ import numpy as np
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
+from docs import faults
 from stream_cluster.config import field_docs, field_table
 from stream_cluster.config.image_roots import DirectoryRoot, HttpRoot, S3Root
 from stream_cluster.errors import TASK_ERRORS
@@ -253,9 +254,13 @@ def exit_codes() -> str:
 # -- from results --------------------------------------------------------------------------------------
 
 
+# Shown in docs/failure-modes.md.
+_APART = {"faults"}
+
+
 def benchmarks() -> str:
     """Every committed result as a table: one row per figure, one column per run."""
-    parts = [_result(path) for path in sorted(RESULTS.glob("*.json"))]
+    parts = [_result(path) for path in sorted(RESULTS.glob("*.json")) if path.stem not in _APART]
     return "\n\n".join(parts) if parts else "No result is committed yet."
 
 
@@ -356,6 +361,9 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "columns": columns,
     "commands": commands,
     "exit-codes": exit_codes,
+    "fault-points": faults.points,
+    "fault-totals": faults.totals,
+    "faults": faults.matrix,
     "filters": filters,
     "headlines": headlines,
     "image-roots": image_roots,

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from stream_cluster.config import Settings
 from stream_cluster.errors import ConfigError, LogGap
+from stream_cluster.faults import fault_point
 from stream_cluster.matching import SpaceMatcher
 from stream_cluster.matching.scale import floor_cosine
 from stream_cluster.messages import DecodeRules
@@ -154,6 +155,7 @@ class Assignment:
         return UpdateOptions(self._settings.similarity, end, now_us())
 
     def _load(self, number: int, updates: UpdateOptions | None) -> Partition:
+        fault_point("partition_open")
         settings = self._settings
         directory = Path(settings.state.directory)
 

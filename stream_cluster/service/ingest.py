@@ -19,6 +19,7 @@ from aiokafka import ConsumerRecord
 
 from stream_cluster.config.settings import IngestSettings
 from stream_cluster.errors import Cancelled
+from stream_cluster.faults import fault_point
 from stream_cluster.messages import RawRecord
 from stream_cluster.service.dead_letters import DeadLetters
 from stream_cluster.service.logs import get_logger
@@ -107,6 +108,11 @@ class PartitionRunner:
         """Fed and not yet taken up."""
         return len(self._buffer)
 
+    def fail(self, error: BaseException) -> None:
+        """End the service because of an error of this partition's state that was found beside its batches."""
+        _log.error("partition_failed", partition=self.number, error=str(error), kind=type(error).__name__)
+        self._fail(error)
+
     def drop_buffer(self) -> None:
         """Forget what was fed and not taken up; the consumer seeks back to `next_offset`."""
         self._buffer.clear()
@@ -171,8 +177,7 @@ class PartitionRunner:
                     await self.relay.stop()
                 await self.in_engine(self.partition.close)
         except Exception as error:
-            _log.error("partition_failed", partition=self.number, error=str(error), kind=type(error).__name__)
-            self._fail(error)
+            self.fail(error)
             raise
 
     async def _run(self) -> None:
@@ -231,6 +236,7 @@ class PartitionRunner:
             # Brokers that do not answer are no reason to restart this process.
             self.busy_since = None
             await context.dead_letters.send(batch.rejections, give_up=lambda: self._stopping)
+            fault_point("dead_letter_produce")
             self.busy_since = time.monotonic()
             batch.stage_s["dead_letter"] = time.monotonic() - began - sum(batch.stage_s.values())
         outcome = await self.in_engine(self.partition.commit, batch, dict(self.other_offsets))

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
+from stream_cluster.faults import fault_point
 from stream_cluster.messages import TaskStatus, encode_status, format_time
 from stream_cluster.service.kafka import until_acknowledged
 from stream_cluster.state.tasks import TaskState
@@ -46,6 +47,7 @@ class Statuses:
             BrokerUnavailable: gave up.
         """
         value, key = encode_status(status), status.account_id.encode()
+        fault_point("status_produce")
         await until_acknowledged(
             lambda: self._producer.send_and_wait(self._topic, value, key=key, headers=_HEADERS),
             self._topic,
