@@ -79,7 +79,7 @@ _TOTALS = {
 
 
 def totals() -> str:
-    """What was survived, in numbers: of the fault matrix, the fuzzing and the soak, as far as there are results."""
+    """What was survived, in numbers: of fault matrix, fuzzing and soak, as far as there are results."""
     rows = []
     if (faults := results("faults")) is not None:
         run = faults["runs"][-1]

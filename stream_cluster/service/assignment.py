@@ -18,11 +18,11 @@ from stream_cluster.faults import fault_point
 from stream_cluster.matching import SpaceMatcher
 from stream_cluster.matching.scale import floor_cosine
 from stream_cluster.messages import DecodeRules
+from stream_cluster.service.clock import now_us
 from stream_cluster.service.ingest import IngestContext, PartitionRunner
 from stream_cluster.service.kafka import RebalanceListener, until_answered
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.relay import read_end
-from stream_cluster.service.statuses import now_us
 from stream_cluster.service.tasks import Tasks
 from stream_cluster.state.database import database_path
 from stream_cluster.state.partition import Partition, PartitionIdentity

@@ -21,6 +21,7 @@ from stream_cluster.config.settings import IngestSettings
 from stream_cluster.errors import Cancelled
 from stream_cluster.faults import fault_point
 from stream_cluster.messages import RawRecord
+from stream_cluster.service.clock import now_us
 from stream_cluster.service.dead_letters import DeadLetters
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
@@ -242,7 +243,7 @@ class PartitionRunner:
         outcome = await self.in_engine(self.partition.commit, batch, dict(self.other_offsets))
         self.next_offset = outcome.next_offset
         self.busy_since = None
-        now = time.time()
+        now = now_us() / 1e6
         lags_s = [max(0.0, now - record.timestamp / 1000) for record in records]
         context.metrics.observe_batch(outcome, time.monotonic() - began, lags_s)
         context.metrics.lag_seconds.labels(str(self.number)).set(lags_s[-1] if lags_s and self._buffer else 0)

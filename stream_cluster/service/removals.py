@@ -15,12 +15,12 @@ import msgspec
 from stream_cluster.config import Settings
 from stream_cluster.errors import Cancelled, ResultsUnavailable
 from stream_cluster.messages import Rejection, TaskStatus, decode_status
-from stream_cluster.service.clock import ClockWatch
+from stream_cluster.service.clock import now_us
 from stream_cluster.service.ingest import PartitionRunner
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
 from stream_cluster.service.result_store import ResultStore
-from stream_cluster.service.statuses import Statuses, make_status, now_text, now_us
+from stream_cluster.service.statuses import Statuses, make_status, now_text
 from stream_cluster.service.threads import in_daemon
 from stream_cluster.snapshot.paths import archive_name
 from stream_cluster.state import tasks as stored_tasks
@@ -37,7 +37,6 @@ class Removals:
         self._store = store
         self._statuses = statuses
         self._metrics = metrics
-        self._clock = ClockWatch()
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -62,10 +61,8 @@ class Removals:
 
     async def _sweep(self, runner: PartitionRunner) -> None:
         partition = runner.partition
-        # At a time that cannot be believed nothing is past its own; what was asked for goes all the same.
-        time_us = now_us() if self._clock.is_steady() else 0
         due = await runner.between_batches(
-            lambda: runner.in_engine(partition.change_tasks, stored_tasks.due_removals, time_us)
+            lambda: runner.in_engine(partition.change_tasks, stored_tasks.due_removals, now_us())
         )
         for stored in due:
             try:
@@ -79,7 +76,7 @@ class Removals:
                     error=str(error),
                     retrying=True,
                 )
-        before_us = time_us - self._settings.tasks.history_s * 1_000_000
+        before_us = now_us() - self._settings.tasks.history_s * 1_000_000
         forgotten = await runner.between_batches(
             lambda: runner.in_engine(partition.change_tasks, stored_tasks.forget_tasks, before_us)
         )

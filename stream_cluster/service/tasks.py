@@ -38,13 +38,14 @@ from stream_cluster.messages import (
 )
 from stream_cluster.model import Interrupt
 from stream_cluster.service.callbacks import Callbacks
+from stream_cluster.service.clock import now_us
 from stream_cluster.service.fair_slots import FairSlots
 from stream_cluster.service.ingest import PartitionRunner
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
 from stream_cluster.service.removals import Removals
 from stream_cluster.service.result_store import ResultStore
-from stream_cluster.service.statuses import Statuses, make_status, now_us
+from stream_cluster.service.statuses import Statuses, make_status
 from stream_cluster.service.task_ends import TaskEnds, ended_before
 from stream_cluster.service.task_history import ReadEnded
 from stream_cluster.service.threads import until

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from stream_cluster.errors import StateError
-from stream_cluster.service.clock import ClockWatch
+from stream_cluster.service.clock import now_us
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
-from stream_cluster.service.statuses import now_us
 from stream_cluster.state.partition import Partition
 
 _log = get_logger(__name__)
@@ -20,7 +19,6 @@ _SLICE_OBJECTS = 256
 # Bytes of deleted objects are in the write-ahead log for so long, or until the last view from before closes.
 _EMPTY_WAL_S = 5.0
 _NOTHING_S = 3600.0
-_CLOCK_LOOK_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,6 @@ class Upkeep:
         self._settings = settings
         self._metrics = metrics
         self._in_engine = in_engine
-        self._clock = ClockWatch()
         self._swept = 0
         self._sweep_at = time.monotonic() + (0 if settings.retention_s is not None else float("inf"))
         # What an earlier process deleted is looked at once, at the start.
@@ -71,9 +68,6 @@ class Upkeep:
     async def _sweep(self) -> None:
         """One slice; the rest of the round follows after the batch that waits meanwhile."""
         partition = self._partition
-        if not self._clock.is_steady():
-            self._sweep_at = time.monotonic() + min(_CLOCK_LOOK_S, self._settings.retention_s or 0)
-            return
         batch = await self._in_engine(
             lambda: partition.prepare_sweep(now_us(), _SLICE_OBJECTS, begin=not partition.is_sweeping)
         )

@@ -201,7 +201,8 @@ class Run:
 
     def check_counters(self) -> None:
         """Every record counts once in the state."""
-        with PartitionView(database_path(self.folder / "state", 0)) as view:
+        directory = Path(self.overrides()["state.directory"])
+        with PartitionView(database_path(directory, 0)) as view:
             counters = view.counters()
         good = len(self.stream.records) - len(self.stream.bad_offsets)
         assert counters.pop(("accepted", "")) == good

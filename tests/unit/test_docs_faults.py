@@ -1,4 +1,4 @@
-"""docs/failure-modes.md and the tests of faults name each other, and the committed results are those of the tests."""
+"""docs/failure-modes.md and the tests of faults name each other; committed results are those of the tests."""
 
 from __future__ import annotations
 
