@@ -88,16 +88,15 @@ def totals() -> str:
         took = ", ".join(f"{one['seconds']:,}" for one in faults["runs"])
         rows.append(["seconds that its last runs took", took, "fault matrix"])
     for name in ("fuzz", "soak"):
-        rows += [[_words(key), _number(value), name] for key, value in _numbers(results(name) or {}, "")]
+        rows += [[_words(key), _number(value), name] for key, value in _numbers(results(name) or {})]
     return _table(["what", "count", "from"], rows) if rows else "No result is committed yet."
 
 
-def _numbers(value: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
+def _numbers(value: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The figures at the top; what they are made of is on the page of benchmarks."""
     for name, item in value.items():
-        if isinstance(item, dict):
-            yield from _numbers(item, f"{prefix}{name} ")
-        elif isinstance(item, int | float) and not isinstance(item, bool):
-            yield prefix + name, item
+        if isinstance(item, int | float) and not isinstance(item, bool):
+            yield name, item
 
 
 def _words(name: str) -> str:

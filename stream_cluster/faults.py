@@ -37,6 +37,8 @@ FaultPoint = Literal[
     "status_produce",
     "status_noted",
     "cache_write",
+    "backup_upload",
+    "backup_manifest",
 ]
 """The closed list. Each point is exercised by a test in tests/faults."""
 
@@ -55,6 +57,8 @@ POINTS: Mapping[FaultPoint, str] = MappingProxyType(
         "status_produce": "a status is about to be produced",
         "status_noted": "the last status is acknowledged, the state does not know it yet",
         "cache_write": "an index cache is about to be written",
+        "backup_upload": "a block of a backup is about to be stored",
+        "backup_manifest": "a backup is stored, and about to get the manifest that makes it one",
     }
 )
 """What each point stands for; the table in docs/failure-modes.md."""

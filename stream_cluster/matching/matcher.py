@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -145,11 +145,13 @@ class SpaceMatcher:
                 # The rows are in the store: exact matching goes on with nothing lost.
                 self._give_up(error)
 
-    def restore(self, codes: Codes) -> None:
+    def restore(self, blocks: Iterable[Codes]) -> None:
         """Append rows that were stored before a restart; zeros are rows that had been removed."""
-        removed = np.flatnonzero(~codes.any(axis=1)) + len(self.store)
-        self.store.append(codes)
-        self.store.remove(removed)
+        for codes in blocks:
+            removed = np.flatnonzero(~codes.any(axis=1)) + len(self.store)
+            self.store.append(codes, learn=False)
+            self.store.remove(removed)
+        self.store.append(np.empty((0, self.store.dim), np.int8))
 
     def remove(self, rows: npt.NDArray[np.integer]) -> None:
         """See `Matcher.remove`. A graph of these rows on disk is deleted, for their vectors are in it."""

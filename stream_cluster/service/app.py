@@ -18,6 +18,7 @@ from stream_cluster.config import Settings
 from stream_cluster.errors import ConfigError, StreamClusterError
 from stream_cluster.messages import TaskStatus, partition_for
 from stream_cluster.service.assignment import Assignment
+from stream_cluster.service.backups import Backups
 from stream_cluster.service.callbacks import Callbacks
 from stream_cluster.service.dead_letters import DeadLetters
 from stream_cluster.service.http import HttpServer
@@ -34,6 +35,7 @@ from stream_cluster.service.logs import configure_logs, get_logger
 from stream_cluster.service.metrics import Metrics
 from stream_cluster.service.relay import BATCH_BYTES, RelaySettings
 from stream_cluster.service.removals import Removals
+from stream_cluster.service.restores import Restores
 from stream_cluster.service.result_store import make_store
 from stream_cluster.service.statuses import Statuses
 from stream_cluster.service.task_history import read_ended
@@ -62,6 +64,7 @@ class Service:
         self._failure: BaseException | None = None
         self._beat = time.monotonic()
         self._assignment: Assignment | None = None
+        self._backups: Backups | None = None
         self.http = HttpServer(
             settings.http, self.metrics.registry, self.live_problems, self.ready_problems, self._refresh
         )
@@ -185,8 +188,11 @@ class Service:
             tasks,
             partitions=partitions,
             partition_of=partition_of,
+            restores=Restores(settings, partitions, self.metrics),
             fail=self.fail,
         )
+        self._backups = backups = Backups(settings, consumer, self.metrics)
+        await backups.check()
         reader = TaskReader(
             task_consumer,
             [TopicPartition(kafka.tasks_topic, number) for number in range(task_partitions)],
@@ -206,7 +212,7 @@ class Service:
             await assignment.close()
             raise
         self._assignment = assignment
-        await self._serve(assignment, reader, tasks, removals)
+        await self._serve(assignment, reader, tasks, removals, backups)
 
     async def _relay_settings(
         self,
@@ -234,12 +240,18 @@ class Service:
         return RelaySettings(relay, kafka.updates_topic, settings.updates.outbox_max_messages)
 
     async def _serve(
-        self, assignment: Assignment, reader: TaskReader, tasks: Tasks, removals: Removals
+        self,
+        assignment: Assignment,
+        reader: TaskReader,
+        tasks: Tasks,
+        removals: Removals,
+        backups: Backups,
     ) -> None:
         loops = [
             asyncio.create_task(assignment.consume(), name="consume"),
             asyncio.create_task(reader.run(), name="read-tasks"),
             asyncio.create_task(removals.run(assignment.runners), name="remove-archives"),
+            asyncio.create_task(backups.run(assignment.runners), name="back-up"),
             asyncio.create_task(self._keep_beating(), name="beat"),
         ]
         stopped = asyncio.create_task(self._stop.wait())
@@ -248,13 +260,16 @@ class Service:
             self.fail(loop.exception() or StreamClusterError(f"{loop.get_name()} ended"))
         _log.info("service_stopping")
         # No more records and tasks; then the tasks under way, which a later process starts again; then
-        # each partition finishes its batch.
+        # each partition finishes its batch, and what it holds then is backed up while it is still ours.
         for loop in loops:
             loop.cancel()
         stopped.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
         await tasks.abandon()
+        numbers = list(assignment.runners)
         await assignment.close()
+        if self._failure is None:
+            await backups.final(numbers)
 
     async def _keep_beating(self) -> None:
         while True:
@@ -290,6 +305,8 @@ class Service:
         )
         if self._assignment is not None:
             self._assignment.refresh_metrics()
+        if self._backups is not None:
+            self._backups.refresh_metrics()
 
 
 async def _run_until_signal(settings: Settings) -> None:

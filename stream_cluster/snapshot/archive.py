@@ -86,7 +86,7 @@ def write_archive(
             size_bytes, sha256 = temporary.stat().st_size, _sha256(temporary, interrupt)
             fault_point("archive_rename")
             temporary.replace(target)
-            _sync_directory(target.parent)
+            sync_directory(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -234,7 +234,7 @@ def _sha256(path: Path, interrupt: Interrupt) -> str:
     return digest.hexdigest()
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Make a rename in it durable."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:

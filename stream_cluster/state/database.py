@@ -69,7 +69,7 @@ def open_writer(
         )
         try:
             _configure(connection, synchronous, page_cache_mb)
-            if _is_empty(connection):
+            if is_empty(connection):
                 _create(connection, meta)
             elif _version(connection) == 1:
                 _upgrade(connection, path, meta)
@@ -106,7 +106,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA query_only = ON")
             connection.execute("PRAGMA temp_store = MEMORY")
             connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
-            if _is_empty(connection):
+            if is_empty(connection):
                 # Its writer began just now or died before the creation was committed; the next one makes it.
                 raise StateError(f"{path}: no state yet, its creation is not finished")
             _check_format(connection, path)
@@ -175,7 +175,8 @@ def _configure(connection: sqlite3.Connection, synchronous: Synchronous, page_ca
     connection.execute("PRAGMA secure_delete = ON")
 
 
-def _is_empty(connection: sqlite3.Connection) -> bool:
+def is_empty(connection: sqlite3.Connection) -> bool:
+    """Whether it has no tables: its creation is not finished."""
     return int(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]) == 0
 
 

@@ -313,8 +313,7 @@ class Partition:
         """The space's matcher, filled from the database when this is its first use."""
         if space.matcher is None:
             matcher = self._new_matcher(space.dim, space.space_id)
-            for _, codes in read_codes(self._db, space.space_id, space.dim):
-                matcher.restore(codes)
+            matcher.restore(codes for _, codes in read_codes(self._db, space.space_id, space.dim))
             if len(matcher) != space.next_row:
                 raise StateCorrupt(
                     f"{self.path}: space {space.space_id} has {len(matcher)} codes, expected {space.next_row}"
