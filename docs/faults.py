@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from docs.tables import table
 from stream_cluster.faults import POINTS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,12 +61,12 @@ def matrix() -> str:
         ready_s = measured.get(test.name, {}).get("ready_s")
         shown = "" if ready_s is None else f"{ready_s:.1f}"
         rows.append([test.what, test.survives, test.seen, shown, f"`tests/faults/{test.name}`"])
-    return _table(["fault", "what survives", "what is seen", "ready after, s", "test"], rows)
+    return table(["fault", "what survives", "what is seen", "ready after, s", "test"], rows)
 
 
 def points() -> str:
     """The fault points."""
-    return _table(["point", "where it stands"], [[f"`{name}`", text] for name, text in POINTS.items()])
+    return table(["point", "where it stands"], [[f"`{name}`", text] for name, text in POINTS.items()])
 
 
 _TOTALS = {
@@ -89,7 +90,7 @@ def totals() -> str:
         rows.append(["seconds that its last runs took", took, "fault matrix"])
     for name in ("fuzz", "soak"):
         rows += [[_words(key), _number(value), name] for key, value in _numbers(results(name) or {})]
-    return _table(["what", "count", "from"], rows) if rows else "No result is committed yet."
+    return table(["what", "count", "from"], rows) if rows else "No result is committed yet."
 
 
 def _numbers(value: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
@@ -105,10 +106,3 @@ def _words(name: str) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |" for cells in lines
-    )

@@ -60,7 +60,6 @@ DAMAGES = {
     what="a damaged page of the database: the first one, one of a table's structure, one byte of a code",
     survives="the log: the database is restored from a backup, or moved away and built from Kafka",
     seen="`StateCorrupt` with the file and what to do; exit code 4",
-    short=True,
 )
 @pytest.mark.parametrize("place", DAMAGES)
 async def test_a_damaged_page_is_named_with_what_to_do_and_kafka_rebuilds_the_state(
