@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -19,16 +20,18 @@ from tests.support.shim import Shim
 HNSW = {"matching__engine": "hnsw"}
 
 
-async def _fails_then_is_done(run: Run, process: ServiceProcess, row: Row) -> str:
-    """A task that has failed is sent again under another id once there is room; returns why it had failed."""
+async def _has_failed(run: Run) -> str:
+    """Why the task failed that could not be stored."""
     failed = await run.client.ended("in vain", timeout_s=60)
     assert (failed["status"], failed["error"]["code"]) == ("failed", "result_store_unavailable"), failed
     return str(failed["error"]["message"])
 
 
 async def _is_done(run: Run, process: ServiceProcess, row: Row) -> None:
+    began = time.monotonic()
     await run.client.submit(task())
     status = await run.ended(process)
+    row.ready(began)
     row.check(read_archive(archive_file(status), status), run.stream.expected)
     assert archive_file(status).read_bytes() == run.stream.whole
     assert not list(run.folder.rglob("*.tmp")), "a part of an archive was left"
@@ -95,7 +98,7 @@ async def test_a_full_disk_of_archives_fails_the_task_alone(stream: Stream, tmp_
                 await run.ready(process)
                 disk.fill()
                 await run.client.submit(task("in vain"))
-                message = await _fails_then_is_done(run, process, row)
+                message = await _has_failed(run)
                 assert f"{disk.path}/results" in message
                 assert message.endswith("No space left on device")
                 disk.free()
@@ -117,7 +120,7 @@ async def test_an_archive_that_cannot_be_finished_fails_the_task_alone(
             if cause == "sync":
                 shim.fail_syncs(".zip", 1)
             await run.client.submit(task("in vain"))
-            message = await _fails_then_is_done(run, process, row)
+            message = await _has_failed(run)
             assert message.endswith("No space left on device" if "ENOSPC" in cause else "Input/output error")
             assert (shim.syncs_failed == 1) == (cause == "sync")
             await _is_done(run, process, row)

@@ -69,7 +69,8 @@ async def test_overload_keeps_memory_flat_and_the_group_whole_and_passes(
             applied = await watch.applied()
             began = time.monotonic()
             await client.produce(records[4 * BATCH :])
-            input_per_s = (EVENTS - 4 * BATCH) / (time.monotonic() - began)
+            input_ended = time.monotonic()
+            input_per_s = (EVENTS - 4 * BATCH) / (input_ended - began)
             await client.submit(clustering("under load", threshold=0.55))
             await eventually(lambda: watch.lags_behind(EVENTS // 2), RECOVERY_S, "the lag to be told")
             assert not await watch.is_ready()
@@ -79,7 +80,7 @@ async def test_overload_keeps_memory_flat_and_the_group_whole_and_passes(
             matched_per_s = (await watch.applied() - applied) / (time.monotonic() - began)
             await is_answered(client, records, row, "under load")
             await eventually(lambda: watch.applied_at_least(EVENTS), RECOVERY_S, "the end of the backlog")
-            row.ready(began)
+            row.ready(input_ended)
             assert (await watch.metrics())["stream_cluster_rebalances_total", frozenset()] == 1
             process.terminate()
             assert (await asyncio.to_thread(process.wait, 30))[0] == 0
