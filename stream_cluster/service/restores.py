@@ -188,11 +188,7 @@ class _Restore:
 
     def _pass_over(self, result: str, url: str, problem: str) -> None:
         self.owner.metrics.restores.labels(result).inc()
-        about = {"partition": self.number, "backup": url, "problem": problem}
-        if result == "damaged":
-            _log.warning("backup_damaged", **about)
-        else:
-            _log.warning("backup_unfit", **about)
+        _log.warning(f"backup_{result}", partition=self.number, backup=url, problem=problem)
 
     def _restored(self, manifest: Manifest, seconds: float) -> None:
         self.owner.metrics.restores.labels("restored").inc()
