@@ -36,8 +36,8 @@ _log = get_logger(__name__)
 _TICK_S = 1.0
 _RETRY_S = 60.0
 _ANSWER_S = 30.0
-# Above that of the engine's threads, so that they go first: a third of their share where cores are scarce.
-_NICENESS = 5
+# Above that of the engine's threads, so that they go first: a tenth of their share where cores are scarce.
+_NICENESS = 10
 
 
 @dataclass(slots=True)

@@ -188,7 +188,7 @@ class _Restore:
 
     def _pass_over(self, result: str, url: str, problem: str) -> None:
         self.owner.metrics.restores.labels(result).inc()
-        _log.warning(f"backup_{result}", partition=self.number, backup=url, problem=problem)
+        _log.warning("backup_passed_over", partition=self.number, result=result, backup=url, problem=problem)
 
     def _restored(self, manifest: Manifest, seconds: float) -> None:
         self.owner.metrics.restores.labels("restored").inc()

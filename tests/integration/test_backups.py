@@ -116,8 +116,9 @@ async def test_a_damaged_newest_backup_is_passed_over_for_the_next_older_one(
             process.terminate()
             assert process.wait(30)[0] == 0
         assert archive.members == expected_clusters(sightings(all_records, "demo"), 0.5)
-        (damaged,) = process.logged("backup_damaged")
+        (damaged,) = process.logged("backup_passed_over")
         assert newest.name in damaged["backup"]
+        assert damaged["result"] == "damaged"
         (restored,) = process.logged("partition_restored")
         assert (restored["reason"], restored["next_offset"]) == ("empty_disk", 200)
         assert "service_failed" not in process.log()
