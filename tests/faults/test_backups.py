@@ -62,7 +62,7 @@ def _is_restored(process: ServiceProcess) -> None:
 @pytest.mark.fault(
     what="the only backup is cut short, and the disk is lost",
     survives="everything that the log still has: the partition is built from it",
-    seen="`backup_damaged` with the backup; `next_offset` 0 in `partition_opened`",
+    seen="`backup_passed_over` with the backup and the result `damaged`; `next_offset` 0 in `partition_opened`",
 )
 async def test_a_truncated_backup_is_passed_over_and_kafka_rebuilds_the_state(
     stream: Stream, tmp_path: Path, row: Row
@@ -80,7 +80,7 @@ async def test_a_truncated_backup_is_passed_over_and_kafka_rebuilds_the_state(
 
 
 def _is_built(process: ServiceProcess) -> None:
-    assert process.logged("backup_damaged")
+    assert {line["result"] for line in process.logged("backup_passed_over")} == {"damaged"}
     (opened,) = process.logged("partition_opened")
     assert opened["next_offset"] == 0
 
