@@ -38,7 +38,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.faults)
             mark = item.get_closest_marker("fault")
             assert mark is not None, f"{item.nodeid}: no fault mark"
-            if mark.kwargs.get("short"):
+            # All cases, or those that it names.
+            short = mark.kwargs.get("short", False)
+            if short is True or (short and item.callspec.id in short):
                 item.add_marker(pytest.mark.faults_short)
 
 
