@@ -337,7 +337,9 @@ class Assignment:
 
     def lag_records(self, number: int) -> int | None:
         """Records between next_offset and the end of the log; None before the first fetch."""
-        end = self._consumer.highwater(TopicPartition(self._topic, number))
+        partition = TopicPartition(self._topic, number)
+        # In the midst of a rebalance the consumer has lost what is not closed here yet.
+        end = self._consumer.highwater(partition) if partition in self._consumer.assignment() else None
         return None if end is None else max(0, end - self.runners[number].next_offset)
 
     def refresh_metrics(self) -> None:

@@ -25,7 +25,7 @@ BATCH = 64
 BATCH_S = 0.4
 """What matching a batch takes at least: 160 records a second."""
 PADDING_BYTES = 16_000
-GROWTH_MAX_BYTES = 24_000_000
+GROWTH_MAX_BYTES = 32_000_000
 """Of the resident memory, while a backlog of 38 MB waits."""
 
 
