@@ -9,7 +9,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo check lint check-native check-aarch64 check-deploy deploy-files overview test test-all bench bench-ingest bench-snapshot bench-faces \
+.PHONY: help setup demo check lint test-faults test-faults-short check-native check-aarch64 check-deploy deploy-files overview test test-all bench bench-ingest bench-snapshot bench-faces \
 	bench-kernel bench-peers bench-seed-table bench-stream bench-crossover bench-images bench-selection bench-deletes \
 	bench-updates bench-linkage bench-linkage-scale bench-migration bench-accounts bench-hostile fuzz soak audit face-statistics docs lock clean
 
@@ -90,7 +90,13 @@ overview: $(DEPLOY_TOOLS) ## Draw docs/overview.png from a real Prometheus that 
 	STREAM_CLUSTER_OVERVIEW=docs/overview.png $(BIN)/python -m pytest -q tests/deploy/test_prometheus.py
 
 test: setup ## Every test but the slow ones and those of check-deploy, on a real broker
-	$(BIN)/python -m pytest -m "not slow" --ignore tests/deploy $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" --ignore tests/deploy --ignore tests/faults $(ARGS)
+
+test-faults: setup ## Every way to break the service, on real brokers; as root it needs no test to be skipped
+	$(BIN)/python -m pytest tests/faults $(ARGS)
+
+test-faults-short: setup ## The part of test-faults that CI runs
+	$(BIN)/python -m pytest tests/faults -m faults_short $(ARGS)
 
 test-all: $(DEPLOY_TOOLS) ## Every test
 	$(BIN)/python -m pytest $(ARGS)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from stream_cluster.errors import StreamClusterError
+from stream_cluster.faults import fault_point
 
 FORMAT_VERSION = 1
 
@@ -56,6 +57,7 @@ def save(path: Path, write: Callable[[str], None], expected_bytes: int, fields: 
     temporary = path.with_name(path.name + ".tmp")
     try:
         _make_private(temporary)
+        fault_point("cache_write")
         write(str(temporary))
         found_bytes = temporary.stat().st_size
         if found_bytes != expected_bytes:

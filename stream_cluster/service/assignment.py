@@ -14,15 +14,16 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from stream_cluster.config import Settings
 from stream_cluster.errors import Cancelled, ConfigError, LogGap
+from stream_cluster.faults import fault_point
 from stream_cluster.matching import SpaceMatcher
 from stream_cluster.matching.scale import floor_cosine
 from stream_cluster.messages import DecodeRules
+from stream_cluster.service.clock import now_us
 from stream_cluster.service.ingest import IngestContext, PartitionRunner
 from stream_cluster.service.kafka import RebalanceListener, until_answered
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.relay import read_end
 from stream_cluster.service.restores import Restores
-from stream_cluster.service.statuses import now_us
 from stream_cluster.service.tasks import Tasks
 from stream_cluster.state.database import database_path
 from stream_cluster.state.partition import Partition, PartitionIdentity
@@ -170,6 +171,7 @@ class Assignment:
         return UpdateOptions(self._settings.similarity, end, now_us())
 
     def _load(self, number: int, updates: UpdateOptions | None) -> Partition:
+        fault_point("partition_open")
         settings = self._settings
         directory = Path(settings.state.directory)
 
@@ -345,7 +347,9 @@ class Assignment:
 
     def lag_records(self, number: int) -> int | None:
         """Records between next_offset and the end of the log; None before the first fetch."""
-        end = self._consumer.highwater(TopicPartition(self._topic, number))
+        partition = TopicPartition(self._topic, number)
+        # In the midst of a rebalance the consumer has lost what is not closed here yet.
+        end = self._consumer.highwater(partition) if partition in self._consumer.assignment() else None
         return None if end is None else max(0, end - self.runners[number].next_offset)
 
     def refresh_metrics(self) -> None:

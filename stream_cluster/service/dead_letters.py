@@ -10,6 +10,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 
 from stream_cluster.errors import ConfigError
 from stream_cluster.messages import RawRecord, Rejection
+from stream_cluster.service.clock import now_ms
 from stream_cluster.service.kafka import until_acknowledged
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
@@ -53,7 +54,11 @@ class DeadLetters:
         async def send_all() -> None:
             acknowledgements = [
                 await self._producer.send(
-                    self._topic, value=record.value, key=record.key, headers=_headers(record, rejection)
+                    self._topic,
+                    value=record.value,
+                    key=record.key,
+                    headers=_headers(record, rejection),
+                    timestamp_ms=now_ms(),
                 )
                 for record, rejection in rejections
             ]

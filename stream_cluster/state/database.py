@@ -22,6 +22,7 @@ BUSY_TIMEOUT_MS = 30_000
 _CHECKPOINT_PAGES = 16_384
 # A report looks objects up in the order of clusters, not in that of the file.
 _READER_CACHE_KIB = 32 * 1024
+_WHAT_TO_DO = "restore this partition from a backup, or move the file away to rebuild it from Kafka"
 
 
 def database_path(directory: Path, partition: int) -> Path:
@@ -31,17 +32,21 @@ def database_path(directory: Path, partition: int) -> Path:
 
 @contextlib.contextmanager
 def explain_errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into `StateCorrupt` or `StateError` that name the file."""
+    """Turn SQLite's errors into `StateCorrupt` or `StateError` that name the file, and what to do."""
     try:
         yield
+    except StateCorrupt as error:
+        # From a checksum; what found it knows the place in the database, but not the file. Blocks may be
+        # nested.
+        if _WHAT_TO_DO in str(error):
+            raise
+        where = "" if str(path) in str(error) else f"{path}: "
+        raise StateCorrupt(f"{where}{error}; {_WHAT_TO_DO}") from error
     except sqlite3.DatabaseError as error:
         # Codes 11 and 26 are SQLITE_CORRUPT and SQLITE_NOTADB; the low byte is the primary code.
         primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise StateCorrupt(
-                f"{path}: damaged database ({error}); restore this partition from a backup, or move the file "
-                "away to rebuild it from Kafka"
-            ) from error
+            raise StateCorrupt(f"{path}: damaged database ({error}); {_WHAT_TO_DO}") from error
         raise StateError(f"{path}: {error}") from error
 
 

@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_cluster.errors import StateCorrupt
+from stream_cluster.faults import fault_point
 from stream_cluster.matching import RecallSample, SpaceMatcher
 from stream_cluster.messages import DecodeRules, ObjectMessage, RawRecord, Rejection, decode_events
 from stream_cluster.model import DescriptorType
@@ -158,6 +159,7 @@ class Partition:
         """
         fresh = [record for record in records if record.offset >= self.next_offset]
         began = time.perf_counter()
+        fault_point("decode")
         messages = decode_events(fresh, self._rules)  # 1
         decode_s = time.perf_counter() - began
         batch = self.prepare_decoded(messages, next_offset)
@@ -170,6 +172,7 @@ class Partition:
         began = time.perf_counter()
         with explain_errors(self.path):
             batch = order_messages(self._db, self._spaces, messages, next_offset, self._floor_of)  # 2, 3
+            fault_point("match")
             self._match(batch)  # 4
         batch.stage_s["match"] = time.perf_counter() - began
         return batch
@@ -235,13 +238,16 @@ class Partition:
             own = self.identity.topic, self.identity.partition
             offsets = {own: batch.next_offset, **(other_offsets or {})}
             self._store_offsets(offsets)
+            fault_point("before_commit")
         committed = time.perf_counter()
+        fault_point("after_commit")
         batch.stage_s["commit"] = committed - began
         self.next_offset = batch.next_offset  # 6
         self._remember_offsets(offsets)
         recall: dict[str, RecallSample] = {}
         for space_batch in batch.spaces.values():
             self._remember(space_batch, recall)
+            fault_point("memory_update")
         self._resident.used(space_batch.space for space_batch in batch.spaces.values())
         if batch.updates is not None:
             batch.updates.remember()

@@ -373,6 +373,7 @@ def test_a_status_has_the_fields_of_the_contract_and_comes_back():
         "as_of",
         "duration_s",
         "stage",
+        "records_to_barrier",
         "timings_s",
         "error",
     }
