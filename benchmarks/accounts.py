@@ -3,8 +3,8 @@
     python -m benchmarks.accounts [--accounts 100000] [--write benchmarks/results/accounts.json]
 
 `fill` takes the objects in batches of 1024, the accounts one after another. `idle` is a process that opens
-this state: how long that takes, and the memory of an account that nobody uses. `mixed` are batches of 1024 new
-objects of as many accounts, chosen evenly, which is the worst case: hardly one of them is in memory.
+this state: how long that takes, and the memory of an account that nobody uses. `mixed` are batches of 1024
+new objects of as many accounts, chosen evenly, which is the worst case: hardly one of them is in memory.
 `task` clusters one account.
 """
 
