@@ -12,8 +12,8 @@ from stream_cluster.graph.apart import Apart
 from stream_cluster.graph.nearest import NearestGroups
 from stream_cluster.matching import quantise
 from stream_cluster.model import Interrupt, no_progress
-from stream_cluster.snapshot import linkage, quality
-from stream_cluster.snapshot.gate import Gate
+from stream_cluster.snapshot import linkage
+from stream_cluster.snapshot.gate import Gate, attach_by_link
 from stream_cluster.snapshot.selection import select
 from tests.support.oracle import constrained_clusters, naive_components, naive_similarity
 from tests.support.partitions import NOW_US, directory, message, open_partition, records, vectors
@@ -166,7 +166,7 @@ def test_components_form_without_low_quality_which_is_attached_by_its_strongest_
             labels = linkage.labels_by_matching(
                 held_codes, selection, threshold, gate=gate, interrupt=Interrupt(), progress=no_progress
             )
-            labels = quality.attach_by_link(held_codes, labels, gate, threshold, Interrupt())
+            labels = attach_by_link(held_codes, labels, gate, threshold, Interrupt())
         partition.close()
     assert as_sets(labels) == as_sets(np.array(expected))
 
