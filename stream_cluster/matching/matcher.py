@@ -1,10 +1,10 @@
-"""The matcher of one space: exact, or HNSW when the space is large enough for it to pay."""
+"""The matcher of one space: exact, or cells or HNSW when the space is large enough for them to pay."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,58 +12,24 @@ import numpy.typing as npt
 from stream_cluster.matching import cache_file
 from stream_cluster.matching.build import IndexBuild
 from stream_cluster.matching.cache_file import CacheRejected
+from stream_cluster.matching.cell_cache import Restoring
+from stream_cluster.matching.cell_engine import CellEngine
+from stream_cluster.matching.cell_store import REMOVED, CellStore
+from stream_cluster.matching.cell_trainer import Notify
+from stream_cluster.matching.cells import CellMatcher
+from stream_cluster.matching.costs import Costs
 from stream_cluster.matching.exact import ExactMatcher, all_pairs
 from stream_cluster.matching.hnsw import HnswMatcher
+from stream_cluster.matching.options import MatcherSettings
 from stream_cluster.matching.protocol import Hits
+from stream_cluster.matching.recall import RecallEstimate
 from stream_cluster.matching.store import CodeStore
 from stream_cluster.matching.threads import limit_threads
-from stream_cluster.model import Codes, Interrupt, Links
+from stream_cluster.model import Codes, Interrupt, Links, no_links
 
 INLINE_ROWS = 1024
 """A graph of at most so many rows is built by the caller: a second at most. Also, a search among fewer
 rows than this compares with all of them, which is faster than a walk of the graph."""
-
-Notify = Callable[[str, Mapping[str, object]], None]
-"""Called with the name of an event and its fields, for the log. May come from any thread."""
-
-
-class MatcherSettings(Protocol):
-    """The settings `matching.*` that are needed here."""
-
-    @property
-    def engine(self) -> str:
-        """`auto`, `exact` or `hnsw`."""
-        ...
-
-    @property
-    def hnsw_after(self) -> int:
-        """With `auto`: rows from which on HNSW is used."""
-        ...
-
-    @property
-    def hnsw_m(self) -> int:
-        """Links per node of the graph."""
-        ...
-
-    @property
-    def hnsw_ef_construction(self) -> int:
-        """Candidates kept while a row is put into the graph."""
-        ...
-
-    @property
-    def hnsw_ef_search(self) -> int:
-        """Candidates kept while a query is answered."""
-        ...
-
-    @property
-    def recall_sample_share(self) -> float:
-        """Share of the queries to HNSW that are answered exactly too, in [0, 1]."""
-        ...
-
-    @property
-    def threads(self) -> int:
-        """Threads for matching; 0 means one per core."""
-        ...
 
 
 class RecallSample(NamedTuple):
@@ -76,14 +42,17 @@ class RecallSample(NamedTuple):
 class SpaceMatcher:
     """A `Matcher` that changes its engine as the space grows, without pausing.
 
-    The graph is built in a background thread once a search finds the space large enough; until it has
-    caught up, and for good if that fails, matching is exact. Rows that are put back after a restart
-    are added before the first search, so that a cached graph is compared with all of them.
+    Graph and cells are made in a background thread once a search finds the space large enough; until they
+    have caught up, and for good if that fails, matching is exact. Rows that are put back after a restart are
+    added before the first search, so that a cached graph is compared with all of them. Where cells were
+    saved, the rows go straight into them.
 
-    One thread calls it (beside the one of the build, which it manages itself).
+    One thread calls it (beside those of the build and of cells, which it manages itself).
 
     Events given to `notify`: `hnsw_build_started` (rows), `hnsw_cache_loaded` (rows),
-    `hnsw_cache_rejected` (reason, detail), `hnsw_in_use` (rows), `hnsw_failed` (error).
+    `hnsw_cache_rejected` (reason, detail), `hnsw_in_use` (rows), `hnsw_failed` (error);
+    `cells_build_started` (rows), `cells_cache_loaded` (rows, cells), `cells_cache_rejected` (reason, detail),
+    `cells_in_use` (rows), `cells_not_saved` (error), and those of `CellMatcher`.
     """
 
     def __init__(
@@ -92,6 +61,8 @@ class SpaceMatcher:
         settings: MatcherSettings,
         cache_path: Path | None = None,
         *,
+        counted_cosine: float = -1.0,
+        costs: Costs | None = None,
         notify: Notify | None = None,
     ) -> None:
         """An empty space.
@@ -99,28 +70,45 @@ class SpaceMatcher:
         Args:
             dim: dimension of the codes.
             settings: `matching.*`; `threads` is also set for BLAS, in the whole process.
-            cache_path: file for the graph, so that a restart does not build it again.
+            cache_path: file for the graph, so that a restart does not build it again; that of cells lies
+                beside it, and so does the mapped file of the codes.
+            counted_cosine: links above it count for the recall of cells, where searches go further down.
+            costs: what engines cost on this machine, for `auto`; None: their sizes alone decide.
             notify: told about changes of the engine.
         """
-        if settings.engine not in {"auto", "exact", "hnsw"}:
-            raise ValueError(f"engine: found {settings.engine!r}, expected auto, exact or hnsw")
+        if settings.engine not in {"auto", "exact", "cells", "hnsw"}:
+            raise ValueError(f"engine: found {settings.engine!r}, expected auto, exact, cells or hnsw")
         limit_threads(settings.threads)
-        self.store = CodeStore(dim)
+        self.store: CodeStore | CellStore = CodeStore(dim)
         self._settings = settings
         self._cache_path = cache_path
+        self._costs = costs
         self._notify: Notify = _tell_nobody if notify is None else notify
+        self._cell_engine = CellEngine(dim, settings, cache_path, counted_cosine, self._notify)
         self._exact = ExactMatcher(dim, store=self.store)
         self._hnsw: HnswMatcher | None = None
-        self._build: IndexBuild | None = None
+        self._cells: CellMatcher | None = None
+        self._restoring: Restoring | None = None
+        self._build: IndexBuild[HnswMatcher | CellMatcher] | None = None
         self._stay_exact = False
         self._queries = 0
         self._links_true = 0
         self._links_found = 0
+        self._sampled = RecallSample(0, 0)  # in all
+        if settings.engine in {"auto", "cells"}:
+            self._open_cells()
 
     @property
     def engine(self) -> str:
-        """`exact` or `hnsw`: the one in use now."""
+        """`exact`, `cells` or `hnsw`: the one in use now. Cells with too few rows to be made are exact."""
+        if self._cells is not None:
+            return self._cells.engine if self._cells.cell_count else "exact"
         return "exact" if self._hnsw is None else self._hnsw.engine
+
+    @property
+    def cells(self) -> CellMatcher | None:
+        """The cells, where they are used."""
+        return self._cells
 
     @property
     def dim(self) -> int:
@@ -129,7 +117,9 @@ class SpaceMatcher:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by the codes, and by the graph if it is in use."""
+        """Bytes held by the codes, and by graph or cells if they are in use."""
+        if self._cells is not None:
+            return self._cells.nbytes
         return self.store.nbytes if self._hnsw is None else self._hnsw.nbytes
 
     def __len__(self) -> int:
@@ -137,6 +127,10 @@ class SpaceMatcher:
 
     def add(self, codes: Codes) -> None:
         """See `Matcher.add`."""
+        if self._cells is not None:
+            self._cells.add(codes)
+            return
+        assert isinstance(self.store, CodeStore)
         self.store.append(codes)
         if self._hnsw is not None:
             try:
@@ -147,9 +141,16 @@ class SpaceMatcher:
 
     def restore(self, codes: Codes) -> None:
         """Append rows that were stored before a restart; zeros are rows that had been removed."""
-        removed = np.flatnonzero(~codes.any(axis=1)) + len(self.store)
-        self.store.append(codes)
-        self.store.remove(removed)
+        if self._restoring is not None:
+            self._restoring.add(codes)
+        elif self._cells is not None:
+            cells = self._cells.cells_for(codes)
+            self._cells.append(codes, np.where(codes.any(axis=1), cells, REMOVED))
+        else:
+            assert isinstance(self.store, CodeStore)
+            removed = np.flatnonzero(~codes.any(axis=1)) + len(self.store)
+            self.store.append(codes)
+            self.store.remove(removed)
 
     def remove(self, rows: npt.NDArray[np.integer]) -> None:
         """See `Matcher.remove`. A graph of these rows on disk is deleted, for their vectors are in it."""
@@ -162,8 +163,10 @@ class SpaceMatcher:
     def search(
         self, codes: Codes, threshold_cosine: float, interrupt: Interrupt | None = None
     ) -> Iterator[Hits]:
-        """See `Matcher.search`. May start the build of a graph, or take one that is ready into use."""
+        """See `Matcher.search`. May start to make a graph or cells, or take what is ready into use."""
         self.prepare()
+        if self._cells is not None:
+            return self._cells.search(codes, threshold_cosine, interrupt)
         if self._hnsw is None:
             return self._exact.search(codes, threshold_cosine, interrupt)
         sampled = self._sample(len(codes)) if 0 <= threshold_cosine < 1 else np.empty(0, np.intp)
@@ -178,13 +181,22 @@ class SpaceMatcher:
         return all_pairs(codes, threshold_cosine, interrupt=interrupt)
 
     def prepare(self) -> None:
-        """Start a graph if it is time for one, and use it once it is ready. Each search begins with this."""
-        if self._hnsw is not None or self._stay_exact or not self._hnsw_wanted():
+        """Start a graph or cells if it is time, and use them once ready. Each search begins with this."""
+        if self._cells is not None:
+            self._end_restoring(self._cells)
+            return
+        if self._hnsw is not None or self._stay_exact:
+            return
+        wanted = self._wanted()
+        if wanted == "exact":
             return
         try:
             if self._build is not None:
                 if self._build.done:
                     self._use(self._build.result())
+            elif wanted == "cells":
+                self._notify("cells_build_started", {"rows": len(self.store)})
+                self._build = IndexBuild(self._make_cells)
             elif len(self.store) <= INLINE_ROWS:
                 self._use(self._make(lambda: False))
             else:
@@ -194,46 +206,128 @@ class SpaceMatcher:
             self._give_up(error)
 
     def wait_until_built(self, timeout_s: float | None = None) -> bool:
-        """Wait for a build that is under way, and say whether HNSW is in use then."""
+        """Wait for what is under way, and say whether cells or HNSW are in use then."""
         if self._build is not None and self._build.wait(timeout_s):
             self.prepare()
+        if self._cells is not None:
+            return self._cells.wait_until_trained(timeout_s)
         return self._hnsw is not None
 
     def take_recall(self) -> RecallSample:
         """The counts of the recall sample since the last call."""
+        if self._cells is not None:
+            return RecallSample(*self._cells.take_counts())
         sample = RecallSample(self._links_true, self._links_found)
+        self._sampled = RecallSample(*(a + b for a, b in zip(self._sampled, sample, strict=True)))
         self._links_true = 0
         self._links_found = 0
         return sample
 
+    def describe(self) -> dict[str, Any] | None:
+        """Engine and recall as JSON values; None while matching is exact."""
+        if self.engine == "exact":
+            return None
+        if self._cells is not None:
+            return {
+                "engine": "cells",
+                "recall": self._cells.recall().as_dict(),
+                "target_recall": self._settings.target_recall,
+                "scanned_share": round(self._cells.scanned_share, 6),
+            }
+        true, found = self._sampled
+        return {"engine": "hnsw", "recall": None if true == 0 else {"links_true": true, "links_found": found}}
+
+    def recall(self) -> RecallEstimate | None:
+        """Recall of the latest searches with its interval, where cells are in use; else None."""
+        return self._cells.recall() if self._cells is not None and self._cells.cell_count else None
+
+    @property
+    def doubts(self) -> int:
+        """Rows that `second_chance` could search for again."""
+        return 0 if self._cells is None else len(self._cells.doubts)
+
+    def second_chance(self, count: int, threshold_cosine: float) -> tuple[int, Links]:
+        """Search again for up to `count` rows that cells covered least: (rows, links that were missed)."""
+        return (0, no_links()) if self._cells is None else self._cells.second_chance(count, threshold_cosine)
+
     def save_cache(self) -> bool:
-        """Save the graph if one is in use and there is a path for it; True if it was saved.
+        """Save graph or cells if they are in use and there is a path for them; True if they were saved.
 
         A graph keeps the vectors of removed rows, so it is not saved with them: the next start builds one
         without.
 
         Raises:
-            OSError: it cannot be written. Nothing but time is lost: the next start builds the graph.
+            OSError: it cannot be written. Nothing but time is lost: the next start makes it anew.
         """
-        if self._hnsw is None or self._cache_path is None or self._hnsw.holds_removed:
+        if self._cache_path is None:
+            return False
+        if self._cells is not None:
+            return self._cell_engine.save(self._cells)
+        if self._hnsw is None or self._hnsw.holds_removed:
             return False
         self._cache_path.parent.mkdir(parents=True, exist_ok=True)
         self._hnsw.save(self._cache_path)
         return True
 
     def close(self) -> None:
-        """Stop a build that is under way. The cache is not saved by this."""
+        """Stop what is under way. The cache is not saved by this."""
         if self._build is not None:
             self._build.stop()
             self._build = None
             self._stay_exact = True
+        if self._cells is not None:
+            self._cells.stop()
 
-    def _hnsw_wanted(self) -> bool:
+    def _wanted(self) -> str:
         engine = self._settings.engine
-        return engine == "hnsw" or (engine == "auto" and len(self.store) >= self._settings.hnsw_after)
+        return engine if engine != "auto" else self._wanted_for(len(self.store))
+
+    def _wanted_for(self, rows: int) -> str:
+        """The choice of `auto`."""
+        cells_after, hnsw_after = self._settings.cells_after, self._settings.hnsw_after
+        if self._costs is not None:
+            return self._costs.choose(rows, self.dim, cells_after=cells_after, hnsw_after=hnsw_after)
+        if rows >= cells_after:
+            return "cells"
+        return "hnsw" if rows >= hnsw_after else "exact"
+
+    # -- cells -------------------------------------------------------------------------------------------
+
+    def _open_cells(self) -> None:
+        """Use cells from the first row on: because they were saved, or because nothing else is wanted."""
+        saved = self._cell_engine.saved()
+        is_asked = self._settings.engine == "cells"
+        if saved is not None and (is_asked or self._wanted_for(len(saved.place)) == "cells"):
+            cells = self._cell_engine.new()
+            self._take_cells(cells)
+            self._restoring = Restoring(cells, saved)
+            self._notify("cells_cache_loaded", {"rows": len(saved.place), "cells": len(saved.centroids)})
+        elif is_asked:
+            self._take_cells(self._cell_engine.new())
+
+    def _take_cells(self, cells: CellMatcher) -> None:
+        self._cells = cells
+        self.store = cells.store
+
+    def _end_restoring(self, cells: CellMatcher) -> None:
+        """Once all rows are back: were they put where they belong?"""
+        restoring, self._restoring = self._restoring, None
+        if restoring is not None and not restoring.fits:
+            self._cell_engine.tell_rejected("rows", f"{self._cache_path}: cells were made of other rows")
+            cells.train_anew()
+
+    def _make_cells(self, should_stop: Callable[[], bool]) -> CellMatcher:
+        """Cells of all rows. Runs in the thread of the build."""
+        assert isinstance(self.store, CodeStore)
+        cells = self._cell_engine.new()
+        cells.begin_with(self.store, should_stop)
+        return cells
+
+    # -- the graph ---------------------------------------------------------------------------------------
 
     def _make(self, should_stop: Callable[[], bool]) -> HnswMatcher:
         """A graph of all rows, from the cache if that is good. Runs in the thread of the build."""
+        assert isinstance(self.store, CodeStore)
         matcher = self._from_cache()
         if matcher is None:
             matcher = HnswMatcher(
@@ -251,6 +345,7 @@ class SpaceMatcher:
     def _from_cache(self) -> HnswMatcher | None:
         if self._cache_path is None:
             return None
+        assert isinstance(self.store, CodeStore)
         try:
             matcher = HnswMatcher.load(
                 self._cache_path,
@@ -276,19 +371,31 @@ class SpaceMatcher:
         if self._cache_path is not None:
             cache_file.delete(self._cache_path)
 
-    def _use(self, matcher: HnswMatcher) -> None:
-        """Take over a graph from the build: add and remove what came in the meantime."""
+    def _use(self, matcher: HnswMatcher | CellMatcher) -> None:
+        """Take over a graph or cells from the build: add and remove what came in the meantime."""
         self._build = None
+        if isinstance(matcher, CellMatcher):
+            assert isinstance(self.store, CodeStore)
+            matcher.catch_up(self.store)
+            self._take_cells(matcher)
+            # The codes are in the cells now, and only there.
+            self._exact = ExactMatcher(self.dim)
+            self._notify("cells_in_use", {"rows": len(self.store)})
+            self._cell_engine.save_when_trained(matcher)
+            return
         matcher.catch_up()
         matcher.drop_removed()
         self._hnsw = matcher
         self._notify("hnsw_in_use", {"rows": len(self.store)})
 
     def _give_up(self, error: Exception) -> None:
+        is_cells = self._hnsw is None and self._wanted() == "cells"
         self._build = None
         self._hnsw = None
         self._stay_exact = True
-        self._notify("hnsw_failed", {"error": f"{type(error).__name__}: {error}"})
+        self._notify(
+            "cells_failed" if is_cells else "hnsw_failed", {"error": f"{type(error).__name__}: {error}"}
+        )
 
     def _sample(self, count: int) -> npt.NDArray[np.intp]:
         """Which of the next `count` queries are in the sample: evenly spread, without chance."""

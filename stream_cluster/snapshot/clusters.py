@@ -10,8 +10,8 @@ import numpy.typing as npt
 from stream_cluster.graph.components import connected_components, track_pairs
 from stream_cluster.graph.forest import ForestBuilder
 from stream_cluster.graph.strongest import StrongestLinks
-from stream_cluster.matching import all_pairs
-from stream_cluster.model import Codes, Interrupt, Labels, Links, Progress
+from stream_cluster.model import Labels, Links
+from stream_cluster.snapshot.rematch import Matching
 from stream_cluster.snapshot.selection import Selection
 from stream_cluster.state.view import PartitionView
 
@@ -78,22 +78,19 @@ def labels_from_forest(view: PartitionView, selection: Selection, threshold_cosi
 
 
 def labels_by_matching(
-    codes: Codes,
+    matching: Matching,
     selection: Selection,
-    threshold_cosine: float,
     strongest: StrongestLinks | None = None,
-    *,
-    interrupt: Interrupt,
-    progress: Progress,
 ) -> Labels:
     """Components of exactly the selected objects, matched again with one another.
 
     Needed where the forest has no answer: a filter cuts paths that ran through excluded objects, and links
-    at or below the floor were never kept. `codes` are those of the selection; `strongest` gets the links too.
+    at or below the floor were never kept. `matching` has the codes of the selection; `strongest` gets the
+    links too.
     Returns a label for each position of the selection.
     """
     forest = ForestBuilder()
-    for links in all_pairs(codes, threshold_cosine, interrupt=interrupt, progress=progress):
+    for links in matching.links():
         forest.add(links)
         if strongest is not None:
             strongest.add(links)

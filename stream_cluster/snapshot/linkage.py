@@ -16,6 +16,7 @@ from stream_cluster.matching import all_pairs, quantise
 from stream_cluster.matching.codes import inverse_norms
 from stream_cluster.model import Codes, Interrupt, Labels, Links, Progress
 from stream_cluster.snapshot.clusters import labels_by_matching, labels_from_forest
+from stream_cluster.snapshot.rematch import Matching, Rematch
 from stream_cluster.snapshot.selection import Selection
 from stream_cluster.state.view import PartitionView
 
@@ -67,9 +68,9 @@ def labels_by_average(
         codes = view.codes(selection.space, selection.rows)
         # Links between objects are of no use when groups of several are there from the start.
         strongest = StrongestLinks(threshold_cosine, capacity) if selection.tracks is None else None
-        components = labels_by_matching(
-            codes, selection, threshold_cosine, strongest, interrupt=interrupt, progress=progress
-        )
+        # Exactly: an average needs all of its links.
+        matching = Matching(codes, threshold_cosine, Rematch("exact"), interrupt, progress)
+        components = labels_by_matching(matching, selection, strongest)
     groups = Groups(codes, inverse_norms(codes))
     if selection.tracks is not None:
         tracks = selection.tracks[rest]

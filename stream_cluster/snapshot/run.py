@@ -14,12 +14,14 @@ from stream_cluster.model import Interrupt, Progress
 from stream_cluster.snapshot.archive import ArchiveContent, ArchiveFile, write_archive
 from stream_cluster.snapshot.clusters import Clusters, labels_by_matching, labels_from_forest, number_clusters
 from stream_cluster.snapshot.linkage import labels_by_average
+from stream_cluster.snapshot.rematch import Matching
 from stream_cluster.snapshot.request import ClusteringRequest, find_space
 from stream_cluster.snapshot.selection import Selection, select
 from stream_cluster.snapshot.threshold import Threshold, threshold_on
 from stream_cluster.state.view import PartitionView
 
 ARCHIVE_FORMAT = 1
+_EXACT: Mapping[str, Any] = {"engine": "exact", "recall": None}
 
 # Share of the whole that each stage takes, about: (stage, begin, end).
 _STAGES = {
@@ -53,6 +55,8 @@ class SnapshotResult:
     """`topic`, `partition`, `next_offset` of the state that was read; None for files."""
     method: str
     """`forest` or `rematch`."""
+    matching: Mapping[str, Any]
+    """`engine` and `recall`, as the manifest has them."""
     timings_s: Mapping[str, float]
     """Seconds by stage. Not in the archive, whose bytes depend on the data alone."""
 
@@ -120,7 +124,7 @@ def _run(
         columns=request.columns,
         id_column=request.id_column,
         images=request.images,
-        manifest=_manifest(request, selection, threshold, method=method, as_of=as_of, counts=counts),
+        manifest=_manifest(request, selection, threshold, clustering, as_of=as_of, counts=counts),
     )
     archive = write_archive(target, content, interrupt=interrupt, progress=overall)
     lap("write")
@@ -132,6 +136,7 @@ def _run(
         threshold=threshold.value,
         as_of=as_of,
         method=method,
+        matching=clustering.matching,
         timings_s=timings_s,
     )
 
@@ -162,6 +167,8 @@ class _Clustering:
     components: Clusters | None
     """Of average linkage: the connected components at the same threshold."""
     method: str
+    matching: Mapping[str, Any]
+    """Engine that found the links, and its recall; None where all links were found."""
 
 
 def _cluster(
@@ -181,14 +188,18 @@ def _cluster(
             view, selection, cosine, from_forest=from_forest, interrupt=interrupt, progress=progress
         )
         interrupt.check()
-        return _Clustering(number_clusters(found.labels), number_clusters(found.components), method)
+        facts = view.matching(selection.space.space_id) if from_forest else _EXACT
+        return _Clustering(number_clusters(found.labels), number_clusters(found.components), method, facts)
     if from_forest:
         labels = labels_from_forest(view, selection, cosine)
+        facts = view.matching(selection.space.space_id)
     else:
         codes = view.codes(selection.space, selection.rows)
-        labels = labels_by_matching(codes, selection, cosine, interrupt=interrupt, progress=progress)
+        matching = Matching(codes, cosine, request.rematch, interrupt, progress)
+        labels = labels_by_matching(matching, selection)
+        facts = matching.facts
     interrupt.check()
-    return _Clustering(number_clusters(labels), None, method)
+    return _Clustering(number_clusters(labels), None, method, facts)
 
 
 def _counts(view: PartitionView, selection: Selection, clustering: _Clustering) -> dict[str, Any]:
@@ -229,8 +240,8 @@ def _manifest(
     request: ClusteringRequest,
     selection: Selection,
     threshold: Threshold,
+    clustering: _Clustering,
     *,
-    method: str,
     as_of: Mapping[str, Any] | None,
     counts: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -256,7 +267,8 @@ def _manifest(
             "save_images": request.images is not None,
             "columns": [column.name for column in request.columns],
         },
-        "method": method,
+        "method": clustering.method,
+        "matching": clustering.matching,
         "as_of": as_of,
         "counts": counts,
     }

@@ -69,6 +69,7 @@ def open_writer(
             elif _version(connection) == 1:
                 _upgrade(connection, path, meta)
             _check_format(connection, path)
+            _complete(connection)
             _check_meta(connection, path, meta)
         except BaseException:
             connection.close()
@@ -189,6 +190,12 @@ def _upgrade(connection: sqlite3.Connection, path: Path, meta: Mapping[str, str]
     with transaction(connection):
         _run_script(connection, UPGRADE_1_TO_2)
         connection.execute("PRAGMA user_version = 2")
+
+
+def _complete(connection: sqlite3.Connection) -> None:
+    """Add what an early file of version 2 lacks."""
+    if not connection.execute("SELECT 1 FROM pragma_table_info('spaces') WHERE name = 'matching'").fetchone():
+        connection.execute("ALTER TABLE spaces ADD COLUMN matching TEXT")
 
 
 def _run_script(connection: sqlite3.Connection, script: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_cluster.graph.forest import ForestBuilder
-from stream_cluster.matching import SpaceMatcher, encode
+from stream_cluster.matching import RecallSample, SpaceMatcher, encode
 from stream_cluster.messages import Descriptor
 from stream_cluster.model import Codes, Links, ObjectType, SpaceKey, no_links
 from stream_cluster.state.objects import object_row
@@ -120,6 +120,10 @@ class SpaceBatch:
     """Links above the floor before the reduction."""
     removal: Removal | None = None
     """What `removed` entails; None when nothing was removed."""
+    recall: RecallSample = field(default_factory=lambda: RecallSample(0, 0))
+    """What the exact sample of this batch says of an approximate matcher."""
+    matching: dict[str, Any] | None = None
+    """Engine and recall as the state keeps them; None when matching was exact."""
     watch: Watch | None = None
     """What cluster updates need to know of the links; None when none are told of this space."""
     _rows_of: dict[str, int] = field(default_factory=dict)
@@ -202,7 +206,7 @@ def encode_batch(batch: SpaceBatch) -> None:
 
 
 def match_batch(batch: SpaceBatch, matcher: SpaceMatcher) -> None:
-    """Fill in `links`, `links_seen` and `watch`: new rows against resident rows and against each other."""
+    """Fill in `links` and what is counted of them: new rows against resident rows and each other."""
     floor_cosine = batch.space.floor_cosine
     first_row = np.uint32(batch.space.next_row)
     forest = ForestBuilder()
@@ -217,5 +221,7 @@ def match_batch(batch: SpaceBatch, matcher: SpaceMatcher) -> None:
         take(Links(hits.row, hits.query + first_row, hits.similarity))
     for links in matcher.within(batch.codes, floor_cosine):
         take(Links(links.a + first_row, links.b + first_row, links.similarity))
+    batch.recall = matcher.take_recall()
+    batch.matching = matcher.describe()
     batch.links = forest.result()
     batch.links_seen = forest.links_seen
