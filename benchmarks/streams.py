@@ -74,5 +74,5 @@ def _pairs(search: Iterator[Hits]) -> npt.NDArray[np.int64]:
 
 
 def percentiles(latencies_s: list[float]) -> Results:
-    p50, p99 = np.quantile(latencies_s, [0.5, 0.99])
+    p50, p99 = np.quantile(latencies_s, [0.5, 0.99]).tolist()
     return {"p50_ms": round(p50 * 1000, 2), "p99_ms": round(p99 * 1000, 2)}

@@ -20,6 +20,8 @@ WHOLE_MARGIN = 3.0
 _FIRST_MARGIN = 0.3
 _HEADROOM = 0.6
 _MOST_QUERIES = 4096
+_MOVING_QUERIES = 512
+_WIDER_WHILE_MOVING = 1.5
 _MOST_LINKS = 50_000
 _FEWEST_LINKS = 200
 _ROUNDING = 1e-6
@@ -39,10 +41,22 @@ class MarginControl:
         self._needed: deque[Float32s] = deque()
         self._searched: deque[float | None] = deque()
         self._links = 0
+        self._window = _MOST_QUERIES
 
     def __len__(self) -> int:
         """Links that the margin rests on."""
         return self._links
+
+    def begin_move(self) -> None:
+        """Rows begin to move to cells that no sample knows of: search wider, and look at the latest only."""
+        self.forget()
+        self.margin = min(self.margin * _WIDER_WHILE_MOVING, WHOLE_MARGIN)
+        self._window = _MOVING_QUERIES
+
+    def end_move(self) -> None:
+        """All rows are in the cells that samples from now on are of."""
+        self.forget()
+        self._window = _MOST_QUERIES
 
     def forget(self) -> None:
         """Begin anew, for other cells; the margin stays until there are enough samples."""
@@ -62,7 +76,7 @@ class MarginControl:
                 self._needed.append(one)
                 self._searched.append(searched)
                 self._links += len(one)
-        while len(self._needed) > _MOST_QUERIES or (self._links > _MOST_LINKS and len(self._needed) > 1):
+        while len(self._needed) > self._window or (self._links > _MOST_LINKS and len(self._needed) > 1):
             self._links -= len(self._needed.popleft())
             self._searched.popleft()
         if needed:

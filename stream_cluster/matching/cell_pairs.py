@@ -27,7 +27,7 @@ FEWEST_ROWS = 20_000
 """Fewer are compared with one another exactly, which takes a second or less."""
 
 # A row is compared with all centroids once and with few rows, so that fewer cells suit a batch.
-_SHARE_OF_CELLS = 0.5
+_SHARE_OF_CELLS = 0.25
 _SAMPLE_QUERIES = 512
 _ASSIGNED_AT_ONCE = 16_384
 # Kept of each row's most similar centroids, so that few rows are compared with all of them again.

@@ -15,7 +15,7 @@ from stream_cluster.matching.cell_control import MarginControl
 from stream_cluster.matching.cell_doubts import Doubts
 from stream_cluster.matching.cell_index import CellIndex, Float32s
 from stream_cluster.matching.cell_store import REMOVED
-from stream_cluster.matching.cell_training import cell_count, learn_centroids, sample_of
+from stream_cluster.matching.cell_training import Centroids, cell_count, learn_centroids, sample_of
 from stream_cluster.matching.protocol import Hits
 from stream_cluster.matching.store import CodeStore
 from stream_cluster.matching.threads import thread_limit
@@ -28,6 +28,7 @@ GROWTH = 3
 """Cells are made anew when there are so many times the rows they were made for."""
 
 _MOVED_AT_ONCE = 512
+_ASSIGNED_AT_ONCE = 8192
 _GATHERED_AT_ONCE = 8192
 _SAMPLED = 256
 _SAMPLED_AT_ONCE = 32
@@ -124,8 +125,10 @@ class TrainedCells(CellIndex):
         self._trained_rows = max(live, 1)
         if codes is None:
             return
-        self.adopt(codes)
-        if self._move_all(should_stop):
+        with self.store.lock:
+            self.adopt(codes)
+            self.control.begin_move()
+        if self._move_all(should_stop, threads):
             self.finish()
             self.measure(should_stop)
             estimate = self.control.recall()
@@ -184,7 +187,7 @@ class TrainedCells(CellIndex):
                 self.store.give_back(self._home)
                 self._home = None
             self._sets = self._sets[-1:]
-            self.control.forget()
+            self.control.end_move()
             # What a search among other cells missed is not known any more.
             self.doubts = Doubts()
 
@@ -220,21 +223,39 @@ class TrainedCells(CellIndex):
             codes[part] = self.store.gather(rows[part])
         return codes
 
-    def _move_all(self, should_stop: Callable[[], bool]) -> bool:
+    def _move_all(self, should_stop: Callable[[], bool], threads: int | None) -> bool:
         """Move all rows of older cells to the newest ones; False when told to stop."""
         newest = self._sets[-1]
         older = [cells for one in self._sets[:-1] for cells in one.cells.tolist()]
         if self._home is not None:
             older.append(int(self._home[0]))
+        waiting: list[npt.NDArray[np.uint32]] = []
         for cell in older:
-            rows = self.store.rows_of(cell)
-            for first in range(0, len(rows), _MOVED_AT_ONCE):
-                if should_stop():
+            waiting.append(self.store.rows_of(cell))
+            if sum(map(len, waiting)) < _ASSIGNED_AT_ONCE and cell != older[-1]:
+                continue
+            rows = np.concatenate(waiting)
+            waiting.clear()
+            for first in range(0, len(rows), _ASSIGNED_AT_ONCE):
+                if not self._move(rows[first : first + _ASSIGNED_AT_ONCE], newest, threads, should_stop):
                     return False
-                part = rows[first : first + _MOVED_AT_ONCE]
-                codes = self.store.gather(part)  # zeros where removed meanwhile, and then not moved
-                self.store.move(part, newest.cells_of(codes))
         return True
+
+    def _move(
+        self,
+        rows: npt.NDArray[np.uint32],
+        newest: Centroids,
+        threads: int | None,
+        should_stop: Callable[[], bool],
+    ) -> bool:
+        codes = self._gathered(rows.astype(np.int64), should_stop)  # zeros where removed: those do not move
+        if codes is None:
+            return False
+        cells = newest.cells_of(codes, threads)
+        for first in range(0, len(rows), _MOVED_AT_ONCE):
+            part = slice(first, first + _MOVED_AT_ONCE)
+            self.store.move(rows[part], cells[part])
+        return not should_stop()
 
 
 def _end(stop: threading.Event, thread: threading.Thread) -> None:

@@ -308,6 +308,21 @@ def test_the_margin_is_the_smallest_that_holds_the_target():
     assert few.margin == widened, "a small sample narrows nothing"
 
 
+def test_while_rows_move_the_margin_is_wider_until_samples_know_better():
+    control = MarginControl(0.9)
+    near = [np.full(10, 0.05, np.float32)] * 100
+    control.take(near, searched=0.1)
+    before = control.margin
+    control.begin_move()
+    assert control.margin == pytest.approx(1.5 * before)
+    assert len(control) == 0
+    control.take([np.full(10, 0.2, np.float32)] * 600 + near, searched=None)
+    assert control.margin > 0.2
+    assert len(control) == 10 * 512, "only the latest count"
+    control.end_move()
+    assert (len(control), control.margin > 0.2) == (0, True)
+
+
 def test_the_interval_is_that_of_wilson_and_wider_where_links_hang_together():
     low, high = wilson(0.9, 100)
     assert (low, high) == pytest.approx((0.8256, 0.9448), abs=1e-4)
