@@ -297,6 +297,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=0, help="of the matching; 0 uses all cores")
     parser.add_argument("--write", type=Path, help="write the results as JSON")
     parser.add_argument("--keep", action="store_true", help="add to the results that the file has")
+    parser.add_argument("--note", help="what a reader of the figures has to know, such as what else ran")
     parser.add_argument("--stream", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.stream is not None:
@@ -312,7 +313,12 @@ def main(arguments: list[str] | None = None) -> int:
         options.write,
         "seed_table",
         "make bench-seed-table",
-        parameters={"sizes": options.sizes, "floor": _FLOOR, "threads": options.threads},
+        parameters={
+            "sizes": options.sizes,
+            "floor": _FLOOR,
+            "threads": options.threads,
+            **({"note": options.note} if options.note else {}),
+        },
         environment=before,
         results=results,
         keep=options.keep,

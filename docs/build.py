@@ -307,7 +307,9 @@ def _result(path: Path) -> str:
     about = [f"{name}: {_figure(name, value)}" for name, value in _leaves(report, "")]
     lines = [f"### {path.name}", "", "; ".join(about), "", _machine(machine), ""]
     for later in added:
-        lines += [f"Added later: {', '.join(later['results'])}. {_machine(later['environment'])}", ""]
+        note = later["parameters"].get("note")
+        remark = f" Note: {note}." if note else ""
+        lines += [f"Added later: {', '.join(later['results'])}. {_machine(later['environment'])}{remark}", ""]
     picture = path.with_suffix(".svg")
     if picture.exists():
         lines += [f"![{path.stem}](../benchmarks/results/{picture.name})", ""]
