@@ -19,6 +19,8 @@ class Doubt(NamedTuple):
     row: int
     margin: float
     """The margin that it was searched with."""
+    first_row: int
+    """First row that was added with it: it was compared with those all the same, whatever their cells."""
 
 
 class Doubts:
@@ -26,7 +28,7 @@ class Doubts:
 
     def __init__(self) -> None:
         # By excess, the largest first: those go when there are too many.
-        self._heap: list[tuple[float, int, float]] = []
+        self._heap: list[tuple[float, int, float, int]] = []
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -34,7 +36,7 @@ class Doubts:
     def add(self, first_row: int, excess: npt.NDArray[np.float32], margin: float) -> None:
         """Take rows from `first_row` on; an excess of infinity is no doubt."""
         for place in np.flatnonzero(np.isfinite(excess)).tolist():
-            one = (-float(excess[place]), first_row + place, margin)
+            one = (-float(excess[place]), first_row + place, margin, first_row)
             if len(self._heap) < MOST_DOUBTS:
                 heapq.heappush(self._heap, one)
             else:
@@ -46,6 +48,5 @@ class Doubts:
         gone = set(chosen)
         self._heap = [one for one in self._heap if one not in gone]
         heapq.heapify(self._heap)
-        return sorted(
-            (Doubt(-excess, row, margin) for excess, row, margin in chosen), key=lambda one: one.row
-        )
+        doubts = [Doubt(-one[0], one[1], one[2], one[3]) for one in chosen]
+        return sorted(doubts, key=lambda one: one.row)

@@ -138,7 +138,9 @@ class CellMatcher(TrainedCells):
             doubts = self.doubts.take(count)
             rows = np.array([one.row for one in doubts], np.int64)
             kept = ~self.store.is_removed(rows)
-            rows, margins = rows[kept], np.array([one.margin for one in doubts], np.float32)[kept]
+            margins = np.array([one.margin for one in doubts], np.float32)[kept]
+            first_rows = np.array([one.first_row for one in doubts], np.int64)[kept]
+            rows = rows[kept]
             if len(rows) == 0 or not self._sets:
                 return len(doubts), no_links()
             codes = self.store.gather(rows)
@@ -146,7 +148,9 @@ class CellMatcher(TrainedCells):
             parts = []
             for hits in self._search(codes, self.probes(codes, wider), threshold_cosine, interrupt):
                 needed, _ = self.needed(codes, hits)
-                missed = (hits.row < rows[hits.query]) & (needed >= margins[hits.query])
+                # The best cell was searched whatever the margin.
+                was_left_out = (needed >= margins[hits.query]) & (needed > 0)
+                missed = (hits.row < first_rows[hits.query]) & was_left_out
                 query, row = hits.query[missed], hits.row[missed]
                 parts.append(Links(row, rows[query].astype(np.uint32), hits.similarity[missed]))
             self._last = None

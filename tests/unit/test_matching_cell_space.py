@@ -140,11 +140,12 @@ def test_the_file_holds_no_descriptor(tmp_path):
     assert not any(code.tobytes() in data for code in codes)
 
 
-def test_rows_on_their_way_are_not_saved(tmp_path):
+def test_rows_on_their_way_are_not_saved(tmp_path, monkeypatch):
     codes = people(1500, DIM, seed=8)
     matcher = matcher_of(codes)
+    monkeypatch.setattr("stream_cluster.matching.cell_trainer._ASSIGNED_AT_ONCE", 256)
     steps = iter(range(100))
-    matcher.train(lambda: next(steps) > 12)
+    matcher.train(lambda: len(matcher._sets) > 1 and next(steps) > 2)
     assert not cell_cache.save(tmp_path / "cells", matcher)
 
 

@@ -106,12 +106,13 @@ def test_cells_are_made_anew_when_the_space_has_grown():
     assert matcher.is_settled
 
 
-def test_while_rows_move_to_new_cells_all_are_found():
+def test_while_rows_move_to_new_cells_all_are_found(monkeypatch):
     codes = people(1500, DIM, seed=5)
     matcher = matcher_of(codes)
+    monkeypatch.setattr("stream_cluster.matching.cell_trainer._ASSIGNED_AT_ONCE", 256)
     steps = iter(range(100))
     # Told to stop half way: rows are left in old cells and in new ones.
-    matcher.train(lambda: next(steps) > 12)
+    matcher.train(lambda: len(matcher._sets) > 1 and next(steps) > 2)
     assert not matcher.is_settled
     matcher.check()
     assert as_set(matcher.search_within(codes[:60], 0.3, WHOLE_MARGIN)) == naive_hits(codes[:60], codes, 0.3)

@@ -113,7 +113,7 @@ def test_the_upkeep_searches_again_within_its_share_and_counts_what_it_found(tmp
     async def in_engine(function, *arguments):
         return function(*arguments)
 
-    upkeep = Upkeep(partition, UpkeepSettings(second_chance_share=0.5), metrics, in_engine)
+    upkeep = Upkeep(partition, UpkeepSettings(second_chance_share=0.001), metrics, in_engine)
     assert 0 < upkeep.due_in_s() <= 5
     upkeep._search_at = time.monotonic()
     [space] = partition.spaces()
@@ -122,7 +122,7 @@ def test_the_upkeep_searches_again_within_its_share_and_counts_what_it_found(tmp
     searched = min(doubts, 64)
     assert searched > 0
     assert metrics.registry.get_sample_value("stream_cluster_second_chance_objects_total") == searched
-    assert upkeep.due_in_s() > 0, "a pause as long as the search"
+    assert upkeep.due_in_s() > 0, "a pause a thousand times as long as the search"
     off = Upkeep(partition, UpkeepSettings(), metrics, in_engine)
     assert off._search_at == float("inf")
     partition.close()
