@@ -13,7 +13,8 @@ people          one million evenly spread people arrive: the target is reached, 
 growth          ten million faces arrive, cells are made anew as the space grows; the cells are saved
 mapped          one million in a mapped file: with memory for all of it and for half
 peers           Faiss (IVF, SQ8) and hnswlib on the same faces, where they fit
-resident        the ten million as they were saved, in cells made anew where there are few: events a second, latency, memory, share of links found
+resident        the ten million as they were saved, in cells made anew where there are few: events a
+                second, latency, memory, share of links found
 
 Events arrive in batches of BATCH: each is searched for, then added, as in the service. The share of links
 found is that of sampled events, against a comparison with every row. Times of exact matching are of the
