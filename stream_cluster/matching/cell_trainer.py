@@ -132,9 +132,8 @@ class TrainedCells(CellIndex):
             self.finish()
             self.measure(should_stop)
             estimate = self.control.recall()
-            self._notify(
-                "cells_trained", {"rows": live, "cells": len(codes), "recall": round(estimate.recall, 4)}
-            )
+            fields = {"rows": live, "cells": len(codes), "recall": round(estimate.recall, 4)}
+            self._notify("cells_trained", fields)
             self._trained()
 
     def train_anew(self) -> None:

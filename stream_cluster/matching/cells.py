@@ -227,7 +227,10 @@ class CellMatcher(TrainedCells):
             self._over_budget = over
             estimate = self.control.recall()
             fields = {"scanned_share": round(share, 4), "recall": round(estimate.recall, 4)}
-            self._notify("cells_over_budget" if over else "cells_within_budget", fields)
+            if over:
+                self._notify("cells_over_budget", fields)
+            else:
+                self._notify("cells_within_budget", fields)
 
     @property
     def over_budget(self) -> bool:

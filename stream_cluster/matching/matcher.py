@@ -393,9 +393,11 @@ class SpaceMatcher:
         self._build = None
         self._hnsw = None
         self._stay_exact = True
-        self._notify(
-            "cells_failed" if is_cells else "hnsw_failed", {"error": f"{type(error).__name__}: {error}"}
-        )
+        fields = {"error": f"{type(error).__name__}: {error}"}
+        if is_cells:
+            self._notify("cells_failed", fields)
+        else:
+            self._notify("hnsw_failed", fields)
 
     def _sample(self, count: int) -> npt.NDArray[np.intp]:
         """Which of the next `count` queries are in the sample: evenly spread, without chance."""
