@@ -334,7 +334,9 @@ void test_nearest(const std::string& path, int dim, uint32_t centroids, float ma
         }
         const float least = all[query][0].similarity - margin;
         const auto last = std::find_if(all[query].begin() + 1, all[query].end(),
-                                       [&](const Nearest& one) { return one.similarity <= least; });
+                                       [&](const Nearest& one) {
+                                           return one.similarity <= least && one.similarity < all[query][0].similarity;
+                                       });
         all[query].erase(last, all[query].end());
         if (all[query].size() > most) all[query].resize(most);
         bool same = all[query].size() == found[query].size() && best[query].centroid == all[query][0].centroid;

@@ -10,8 +10,8 @@ struct Nearest {
     float similarity;
 };
 
-// For each of the codes the centroids with a similarity above that of the best - margin (the best always, if any is
-// live), at most `most`, the most similar first; equal ones by number. `found[q]` is set for each query.
+// For each of the codes the centroids with a similarity above that of the best - margin (the best and its equals always,
+// if any is live), at most `most`, the most similar first; equal ones by number. `found[q]` is set for each query.
 // std::invalid_argument for a code of -128.
 void find_nearest(const PackedRows& centroids, const int8_t* codes, size_t count, float margin, uint32_t most,
                   int threads, const TileKernel& kernel, std::vector<std::vector<Nearest>>& found);
