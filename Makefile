@@ -134,6 +134,9 @@ bench-deletes: setup ## Benchmark: deletions a second beside resident objects, a
 bench-updates: setup ## Benchmark: what cluster updates cost ingest
 	$(BIN)/python -m benchmarks.updates --write benchmarks/results/updates.json $(ARGS)
 
+bench-backup: setup ## Benchmark: ingest beside a backup, and the start after a kill with and without the disk
+	$(BIN)/python -m benchmarks.backup --write benchmarks/results/backup.json $(ARGS)
+
 docs: setup ## Write the tables in the documentation that are made from the code and the benchmark results
 	$(BIN)/python -m docs.build
 

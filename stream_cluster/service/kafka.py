@@ -32,6 +32,7 @@ from stream_cluster.service.logs import get_logger
 _T = TypeVar("_T")
 _RETRY_S = 0.5
 _FETCH_WAIT_MS = 100
+_MEMBER_S = 20.0
 _log = get_logger(__name__)
 
 
@@ -297,3 +298,23 @@ class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         except Exception as error:
             self._fail(error)
             raise
+
+
+def generation_of(consumer: AIOKafkaConsumer) -> int:
+    """Of the consumer group as this member last joined it, one higher by each rebalance; 0 when in none."""
+    coordinator = getattr(consumer, "_coordinator", None)
+    return max(0, int(getattr(coordinator, "generation", 0)))
+
+
+async def is_member(consumer: AIOKafkaConsumer, partition: TopicPartition, next_offset: int) -> bool:
+    """Whether the group still has this consumer as the owner of the partition.
+
+    Asked by committing an offset: the brokers refuse that of whoever was given up meanwhile. False too when
+    they do not answer, or while the group is being balanced.
+    """
+    try:
+        async with asyncio.timeout(_MEMBER_S):
+            await consumer.commit({partition: next_offset})
+    except (KafkaError, ValueError, TimeoutError):
+        return False
+    return True

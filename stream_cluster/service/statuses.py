@@ -35,7 +35,14 @@ def make_status(account_id: str, task_id: str, status: TaskState, progress: floa
 class Statuses:
     """Writes statuses, keyed by account like every topic, and waits until the brokers have them."""
 
-    def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        topic: str,
+        on_sent: Callable[[TaskStatus], None] = lambda _: None,
+    ) -> None:
+        """`on_sent` is told of each status that the brokers have."""
+        self._on_sent = on_sent
         self._producer = producer
         self._topic = topic
 
@@ -51,3 +58,4 @@ class Statuses:
             self._topic,
             give_up,
         )
+        self._on_sent(status)

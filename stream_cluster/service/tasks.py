@@ -124,6 +124,11 @@ class Tasks:
         self._drivers: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._uploads = Uploads(store)
 
+    @property
+    def jobs(self) -> list[Job]:
+        """Tasks that have not ended."""
+        return list(self._jobs.values())
+
     # -- from the task topic ---------------------------------------------------------------------------
 
     async def accept(

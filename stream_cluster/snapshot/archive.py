@@ -83,7 +83,7 @@ def write_archive(
                 os.fsync(file.fileno())
             size_bytes, sha256 = temporary.stat().st_size, _sha256(temporary, interrupt)
             temporary.replace(target)
-            _sync_directory(target.parent)
+            sync_directory(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -125,16 +125,20 @@ def _write_jsonl(
 ) -> None:
     encoder = msgspec.json.Encoder()
     ids = selection.ids
+    # Bytes: an item of an array costs far more to look at.
+    low = None if selection.low is None else selection.low.tobytes()
     buffer = bytearray()
     # Positions and sizes as plain integers in blocks: a slice of an array costs more than a small cluster.
     for begin in range(0, len(clusters), _BLOCK):
         end = min(begin + _BLOCK, len(clusters))
         positions = iter(clusters.order[clusters.starts[begin] : clusters.starts[end]].tolist())
         for cluster, size in enumerate(clusters.sizes[begin:end].tolist(), begin):
-            objects = [ids[position] for position in itertools.islice(positions, size)]
-            encoder.encode_into(
-                {"cluster": cluster, "id": objects[0], "size": size, "objects": objects}, buffer, -1
-            )
+            members = list(itertools.islice(positions, size))
+            objects = [ids[position] for position in members]
+            line = {"cluster": cluster, "id": objects[0], "size": size, "objects": objects}
+            if low is not None and (marked := [ids[position] for position in members if low[position]]):
+                line["low_quality"] = marked
+            encoder.encode_into(line, buffer, -1)
             buffer += b"\n"
             if len(buffer) > 1 << 20:
                 write(bytes(buffer))
@@ -231,7 +235,7 @@ def _sha256(path: Path, interrupt: Interrupt) -> str:
     return digest.hexdigest()
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Make a rename in it durable."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:

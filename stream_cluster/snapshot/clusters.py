@@ -12,6 +12,7 @@ from stream_cluster.graph.forest import ForestBuilder
 from stream_cluster.graph.strongest import StrongestLinks
 from stream_cluster.matching import all_pairs
 from stream_cluster.model import Codes, Interrupt, Labels, Links, Progress
+from stream_cluster.snapshot.quality import Gate
 from stream_cluster.snapshot.selection import Selection
 from stream_cluster.state.view import PartitionView
 
@@ -82,6 +83,7 @@ def labels_by_matching(
     selection: Selection,
     threshold_cosine: float,
     strongest: StrongestLinks | None = None,
+    gate: Gate | None = None,
     *,
     interrupt: Interrupt,
     progress: Progress,
@@ -90,10 +92,15 @@ def labels_by_matching(
 
     Needed where the forest has no answer: a filter cuts paths that ran through excluded objects, and links
     at or below the floor were never kept. `codes` are those of the selection; `strongest` gets the links too.
+    Objects that do not pass the `gate` have no link but their track.
     Returns a label for each position of the selection.
     """
     forest = ForestBuilder()
-    for links in all_pairs(codes, threshold_cosine, interrupt=interrupt, progress=progress):
+    passing = None if gate is None else np.flatnonzero(~gate.low)
+    for links in all_pairs(codes, threshold_cosine, rows=passing, interrupt=interrupt, progress=progress):
+        if passing is not None:
+            names = passing.astype(np.uint32)
+            links = Links(names[links.a], names[links.b], links.similarity)  # noqa: PLW2901
         forest.add(links)
         if strongest is not None:
             strongest.add(links)

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from stream_cluster import __version__
 from stream_cluster.errors import TaskError
 from stream_cluster.model import Interrupt, Progress
 from stream_cluster.snapshot.archive import ArchiveContent, ArchiveFile, write_archive
 from stream_cluster.snapshot.clusters import Clusters, labels_by_matching, labels_from_forest, number_clusters
 from stream_cluster.snapshot.linkage import labels_by_average
+from stream_cluster.snapshot.quality import Gate, attach_by_link
 from stream_cluster.snapshot.request import ClusteringRequest, find_space
 from stream_cluster.snapshot.selection import Selection, select
 from stream_cluster.snapshot.threshold import Threshold, threshold_on
@@ -144,6 +148,8 @@ def _select(view: PartitionView, request: ClusteringRequest, interrupt: Interrup
         with_tracks=request.use_track_info,
         interrupt=interrupt,
         read_time_us=request.read_time_us,
+        min_quality=request.min_quality,
+        with_frames=request.cannot_link is not None,
     )
     if not len(selection):
         # The last filter that left anything out left nothing over.
@@ -162,6 +168,8 @@ class _Clustering:
     components: Clusters | None
     """Of average linkage: the connected components at the same threshold."""
     method: str
+    merges_prevented: int | None = None
+    """Of average linkage: see `AverageLabels`."""
 
 
 def _cluster(
@@ -174,19 +182,28 @@ def _cluster(
     progress: Progress,
 ) -> _Clustering:
     cosine = threshold.cosine
-    from_forest = selection.is_whole_space and cosine >= selection.space.floor_cosine
+    gate = None
+    if selection.low is not None and selection.low.any():
+        gate = Gate.of(selection.low, selection.tracks)
+    # Paths of the forest may run through objects that are to form no group.
+    from_forest = gate is None and selection.is_whole_space and cosine >= selection.space.floor_cosine
     method = "forest" if from_forest else "rematch"
     if request.linkage == "average":
         found = labels_by_average(
-            view, selection, cosine, from_forest=from_forest, interrupt=interrupt, progress=progress
+            view, selection, cosine, gate, from_forest=from_forest, interrupt=interrupt, progress=progress
         )
         interrupt.check()
-        return _Clustering(number_clusters(found.labels), number_clusters(found.components), method)
+        clusters, components = number_clusters(found.labels), number_clusters(found.components)
+        return _Clustering(clusters, components, method, found.merges_prevented)
     if from_forest:
         labels = labels_from_forest(view, selection, cosine)
     else:
         codes = view.codes(selection.space, selection.rows)
-        labels = labels_by_matching(codes, selection, cosine, interrupt=interrupt, progress=progress)
+        labels = labels_by_matching(
+            codes, selection, cosine, gate=gate, interrupt=interrupt, progress=progress
+        )
+        if gate is not None:
+            labels = attach_by_link(codes, labels, gate, cosine, interrupt)
     interrupt.check()
     return _Clustering(number_clusters(labels), None, method)
 
@@ -217,12 +234,28 @@ def _counts(view: PartitionView, selection: Selection, clustering: _Clustering) 
         "largest_cluster": int(clusters.sizes[0]),
         "records_rejected": rejected,
     }
+    if selection.low is not None:
+        counts["low_quality"] = _low_quality(selection.low, clusters)
+    if selection.apart is not None:
+        counts["cannot_link"] = {
+            "objects": len(selection.apart),
+            "frames": len(np.unique(selection.apart.frames)),
+            "merges_prevented": clustering.merges_prevented,
+        }
     if (components := clustering.components) is not None:
         counts["components"] = {
             "clusters": len(components),
             "largest_cluster": int(components.sizes[0]),
         }
     return counts
+
+
+def _low_quality(low: npt.NDArray[np.bool_], clusters: Clusters) -> dict[str, int]:
+    """Objects of low quality, and how many of them are in a cluster with others that are not."""
+    others = np.bincount(clusters.numbers[~low], minlength=len(clusters))
+    attached = int(np.count_nonzero(others[clusters.numbers[low]]))
+    objects = int(np.count_nonzero(low))
+    return {"objects": objects, "attached": attached, "unattached": objects - attached}
 
 
 def _manifest(
@@ -252,6 +285,8 @@ def _manifest(
             "threshold_cosine": threshold.cosine,
             "similarity": threshold.scale.parameters,
             "linkage": request.linkage,
+            "min_quality": request.min_quality,
+            "cannot_link": request.cannot_link,
             "use_track_info": request.use_track_info,
             "save_images": request.images is not None,
             "columns": [column.name for column in request.columns],

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from stream_cluster.errors import ConfigError, StateCorrupt, StateError, StateFormatError
-from stream_cluster.state.schema import APPLICATION_ID, DDL, FORMAT_VERSION, UPGRADE_1_TO_2
+from stream_cluster.state.schema import APPLICATION_ID, DDL, FORMAT_VERSION, UPGRADE_1_TO_2, object_columns
 
 Synchronous = Literal["full", "normal", "off"]
 
@@ -50,7 +50,7 @@ def open_writer(
 ) -> sqlite3.Connection:
     """Open a database for its one writer, creating it when it does not exist.
 
-    A file of version 1 is upgraded.
+    A file of version 1 is upgraded, and one of the present version gets the columns that it lacks.
     `meta` are the facts the file must agree with; they are stored in a new file.
 
     Raises:
@@ -64,12 +64,13 @@ def open_writer(
         )
         try:
             _configure(connection, synchronous, page_cache_mb)
-            if _is_empty(connection):
+            if is_empty(connection):
                 _create(connection, meta)
             elif _version(connection) == 1:
                 _upgrade(connection, path, meta)
             _check_format(connection, path)
             _check_meta(connection, path, meta)
+            _add_columns(connection)
         except BaseException:
             connection.close()
             raise
@@ -101,7 +102,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA query_only = ON")
             connection.execute("PRAGMA temp_store = MEMORY")
             connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
-            if _is_empty(connection):
+            if is_empty(connection):
                 # Its writer began just now or died before the creation was committed; the next one makes it.
                 raise StateError(f"{path}: no state yet, its creation is not finished")
             _check_format(connection, path)
@@ -170,7 +171,8 @@ def _configure(connection: sqlite3.Connection, synchronous: Synchronous, page_ca
     connection.execute("PRAGMA secure_delete = ON")
 
 
-def _is_empty(connection: sqlite3.Connection) -> bool:
+def is_empty(connection: sqlite3.Connection) -> bool:
+    """Whether it has no tables: its creation is not finished."""
     return int(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]) == 0
 
 
@@ -189,6 +191,16 @@ def _upgrade(connection: sqlite3.Connection, path: Path, meta: Mapping[str, str]
     with transaction(connection):
         _run_script(connection, UPGRADE_1_TO_2)
         connection.execute("PRAGMA user_version = 2")
+
+
+def _add_columns(connection: sqlite3.Connection) -> None:
+    """Columns of objects that came after the file was made; empty in the objects that it has."""
+    present = {row[1] for row in connection.execute("PRAGMA table_info(objects)")}
+    missing = [column for column in object_columns() if column.split()[0] not in present]
+    if missing:
+        with transaction(connection):
+            for column in missing:
+                connection.execute(f"ALTER TABLE objects ADD COLUMN {column}")
 
 
 def _run_script(connection: sqlite3.Connection, script: str) -> None:

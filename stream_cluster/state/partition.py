@@ -307,8 +307,7 @@ class Partition:
         """The space's matcher, filled from the database when this is its first use."""
         if space.matcher is None:
             matcher = self._new_matcher(space.dim, space.space_id)
-            for _, codes in read_codes(self._db, space.space_id, space.dim):
-                matcher.restore(codes)
+            matcher.restore(codes for _, codes in read_codes(self._db, space.space_id, space.dim))
             if len(matcher) != space.next_row:
                 raise StateCorrupt(
                     f"{self.path}: space {space.space_id} has {len(matcher)} codes, expected {space.next_row}"
@@ -365,6 +364,10 @@ class Partition:
     def unfinished_tasks(self) -> list[tasks.StoredTask]:
         """Tasks to be run (again) after a restart."""
         return tasks.unfinished_tasks(self._db)
+
+    def ended_tasks(self, limit: int) -> list[tasks.StoredTask]:
+        """The tasks that ended last, the latest first."""
+        return tasks.ended_tasks(self._db, limit)
 
     def empty_wal(self) -> bool:
         """Copy the write-ahead log into the database and cut it to nothing; true if that was possible now.

@@ -263,7 +263,8 @@ def test_the_grace_of_a_stop_is_longer_than_its_drain(values: Path, tmp_path: Pa
     settings = settings_of(found, tmp_path)
     grace_s = only(found, "StatefulSet")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     # Brokers that do not answer hold up a stop for one request; a batch and the caches take seconds.
-    assert grace_s >= settings.kafka.request_timeout_ms / 1000 + 30
+    backup_s = settings.backup.final_timeout_s if settings.backup.enabled else 0
+    assert grace_s >= settings.kafka.request_timeout_ms / 1000 + backup_s + 30
 
 
 def test_a_scheduled_task_is_submitted_once_with_options_that_exist() -> None:

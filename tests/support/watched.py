@@ -95,6 +95,8 @@ async def watched_service(broker: Broker, folder: Path, chunks: int) -> AsyncIte
         "http__port": port,
         "matching__engine": "hnsw",
         "matching__recall_sample_share": 1,
+        "backup__directory": str(folder / "backups"),
+        "backup__interval_s": 2,
     }
     overrides = overrides_of(broker, topics, folder, **changes)
     async with client_of(broker, topics) as client:

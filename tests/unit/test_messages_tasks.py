@@ -68,6 +68,8 @@ def test_every_field_of_a_task_arrives_and_survives_both_forms():
                 "use_track_info": True,
                 "save_images": True,
                 "linkage": "average",
+                "min_quality": 0.4,
+                "cannot_link": "same_frame",
                 "report": {"format": "csv", "columns": ["create_time", "source"]},
             },
             type="clustering",
@@ -89,6 +91,8 @@ def test_every_field_of_a_task_arrives_and_survives_both_forms():
             use_track_info=True,
             save_images=True,
             linkage="average",
+            min_quality=0.4,
+            cannot_link="same_frame",
             report=Report(columns=["create_time", "source"]),
         ),
         description="gate 4",
@@ -160,8 +164,8 @@ def test_the_filters_are_those_of_the_contract():
     assert len(EVENT_FILTERS) == 39
     assert len(FACE_FILTERS) == 10
     assert set(Filters.__struct_fields__) == EVENT_FILTERS | FACE_FILTERS
-    assert len(EVENT_COLUMNS) == 26
-    assert len(FACE_COLUMNS) == 7
+    assert len(EVENT_COLUMNS) == 28
+    assert len(FACE_COLUMNS) == 8
 
 
 def test_numbers_that_json_lacks_are_no_values_of_filters():
@@ -268,6 +272,17 @@ BAD = {
     "no content": ({"task_id": "t1", "account_id": "acme"}, "bad_request", "content"),
     "a threshold above 1": (task({"threshold": 1.1}), "bad_request", "threshold"),
     "another linkage": (task({"linkage": "single"}), "bad_request", "linkage"),
+    "a quality that is no number": (task({"min_quality": "good"}), "bad_request", "min_quality"),
+    "frames and components": (
+        task({"cannot_link": "same_frame"}),
+        "bad_request",
+        "found it with the linkage components, expected average",
+    ),
+    "another constraint": (
+        task({"cannot_link": "same_day", "linkage": "average"}),
+        "bad_request",
+        "cannot_link",
+    ),
     "another report": (task({"report": {"format": "xlsx"}}), "bad_request", "format"),
     "no deadline at all": (task(deadline_s=0), "bad_request", "deadline_s"),
     "a callback to a file": (task(callback_url="file:///etc/passwd"), "bad_request", "callback_url"),

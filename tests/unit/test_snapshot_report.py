@@ -75,7 +75,7 @@ def test_every_column_of_an_event_arrives_in_its_form(tmp_path):
         "face_detections": {"n": 1.5}, "face_id": "f", "attach_result": "=1", "gender": 0, "age": 31,
         "emotion": 7, "ethnic_group": 4, "tags": ("a,b", 'c"'), "user_data": "u",
         "city": "c", "area": "a", "district": "d", "street": "s", "house_number": "-7", "latitude": -5.5,
-        "longitude": 37.25, "mask": 2, "track_id": "t", "liveness": 1,
+        "longitude": 37.25, "mask": 2, "track_id": "t", "liveness": 1, "frame_id": "f1",
     }  # fmt: skip
     partition = partition_of(tmp_path, [message(0, AXES[0], **fields)])
     archive, _ = snapshot(
@@ -94,7 +94,7 @@ def test_every_column_of_an_event_arrives_in_its_form(tmp_path):
         "attach_result": '"=1"', "gender": "0", "age": "31", "emotion": "7", "ethnic_group": "4",
         "tags": '["a,b","c\\""]', "user_data": "u", "city": "c", "area": "a", "district": "d", "street": "s",
         "house_number": "'-7", "latitude": "-5.5", "longitude": "37.25", "mask": "2", "track_id": "t",
-        "liveness": "1", "attribute_id": "",
+        "liveness": "1", "attribute_id": "", "frame_id": "f1", "low_quality": "",
     }  # fmt: skip
     partition.close()
 
@@ -115,7 +115,7 @@ def test_every_column_of_a_face_arrives_in_its_form(tmp_path):
     )
     header, row = rows_of(archive)
     assert header == ["cluster", "face_id", *FACE_COLUMNS]
-    assert row == ["0", "acme-00000", "u", row[3], '["l1","l2"]', "x", "faces/a.jpg", "e", ""]
+    assert row == ["0", "acme-00000", "u", row[3], '["l1","l2"]', "x", "faces/a.jpg", "e", "", ""]
     partition.close()
 
 
