@@ -35,6 +35,13 @@ class KafkaSettings(_Section, frozen=True, kw_only=True):
     group_id: Annotated[
         str, Meta(min_length=1, description="Consumer group whose members share the partitions.")
     ] = "stream-cluster"
+    group_instance_id: Annotated[
+        Annotated[str, Meta(pattern="^[a-zA-Z0-9._-]{1,249}$")] | None,
+        Meta(
+            description="A name of this worker alone, the same after a restart: its partitions wait for it "
+            "as long as session_timeout_ms."
+        ),
+    ] = None
     events_topic: Annotated[TopicName, Meta(description="Topic of objects with descriptors.")] = "events"
     tasks_topic: Annotated[TopicName, Meta(description="Topic of task requests.")] = "clustering-tasks"
     results_topic: Annotated[TopicName, Meta(description="Topic of task statuses.")] = "clustering-results"

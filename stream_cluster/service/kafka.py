@@ -157,6 +157,8 @@ def make_consumer(settings: KafkaSettings, *, group: bool, **overrides: Any) -> 
         "heartbeat_interval_ms": settings.heartbeat_interval_ms,
         "isolation_level": "read_committed",
     }
+    if group and settings.group_instance_id:
+        options["group_instance_id"] = settings.group_instance_id
     return AIOKafkaConsumer(**{**options, **overrides})
 
 

@@ -21,7 +21,7 @@ def place(partitions: Iterable[int], held: Mapping[str, Mapping[int, Held]]) -> 
 
     No member gets more than one partition above any other. Within that, the newest states are served first:
     a partition goes to the member with the newest, else to the one with the next newest that has room, else
-    to the member with the fewest.
+    to the member with the fewest. A member that has too many gives those away that others have nearly as new.
     """
     wanted = sorted(set(partitions))
     members = sorted(held)
@@ -53,13 +53,19 @@ def place(partitions: Iterable[int], held: Mapping[str, Mapping[int, Held]]) -> 
 def _offers(
     partitions: list[int], members: list[str], held: Mapping[str, Mapping[int, Held]]
 ) -> list[tuple[int, int, str]]:
-    """(rank among the states of the partition, partition, member), the newest states of all first."""
-    offers = []
+    """(rank among the states of the partition, partition, member), the newest states of all first.
+
+    Of equal rank, first those with the most records between them and the next state.
+    """
+    offers: list[tuple[int, int, int, str]] = []
     for partition in partitions:
         owners = [member for member in members if partition in held[member]]
         owners.sort(key=lambda member: held[member][partition], reverse=True)
-        offers += [(rank, partition, member) for rank, member in enumerate(owners)]
-    return sorted(offers)
+        offsets = [held[member][partition].next_offset for member in owners] + [-1]
+        offers += [
+            (rank, offsets[rank + 1] - offsets[rank], partition, member) for rank, member in enumerate(owners)
+        ]
+    return [(rank, partition, member) for rank, _, partition, member in sorted(offers)]
 
 
 def pack(held: Mapping[int, Held]) -> bytes:

@@ -21,6 +21,7 @@ from stream_cluster.snapshot.quality import Gate, attach_by_link
 from stream_cluster.snapshot.request import ClusteringRequest, find_space
 from stream_cluster.snapshot.selection import Selection, select
 from stream_cluster.snapshot.threshold import Threshold, threshold_on
+from stream_cluster.state.gaps import gaps_of
 from stream_cluster.state.view import PartitionView
 
 ARCHIVE_FORMAT = 1
@@ -124,7 +125,10 @@ def _run(
         columns=request.columns,
         id_column=request.id_column,
         images=request.images,
-        manifest=_manifest(request, selection, threshold, method=method, as_of=as_of, counts=counts),
+        manifest={
+            **_manifest(request, selection, threshold, method=method, as_of=as_of, counts=counts),
+            **gaps_of(view.meta),
+        },
     )
     archive = write_archive(target, content, interrupt=interrupt, progress=overall)
     lap("write")

@@ -48,6 +48,7 @@ from stream_cluster.state.database import (
     transaction,
     vacuum,
 )
+from stream_cluster.state.gaps import note_gap, note_log_begin
 from stream_cluster.state.order import order_messages
 from stream_cluster.state.removal import plan_removal
 from stream_cluster.state.retention import Sweeper
@@ -346,6 +347,22 @@ class Partition:
         with explain_errors(self.path), transaction(self._db):
             self._store_offsets(offsets)
         self._remember_offsets(offsets)
+
+    def accept_gap(self, from_offset: int, to_offset: int, accepted_at: str) -> None:
+        """Go on at `to_offset` though `from_offset` was needed, and remember it."""
+        topic, number = self.identity.topic, self.identity.partition
+        offsets = {(topic, number): to_offset}
+        with explain_errors(self.path), transaction(self._db):
+            note_gap(self._db, (topic, number), from_offset, to_offset, accepted_at)
+            self._store_offsets(offsets)
+        self._remember_offsets(offsets)
+        self.next_offset = to_offset
+
+    def begin_at(self, offset: int) -> None:
+        """Begin a new state at the first offset that the log still has, and remember it."""
+        with explain_errors(self.path), transaction(self._db):
+            note_log_begin(self._db, offset)
+        self.next_offset = offset
 
     def add_task(self, task: tasks.StoredTask, offsets: Mapping[tuple[str, int], int]) -> bool:
         """Remember a task together with the task topic's offsets; False when it is known already."""

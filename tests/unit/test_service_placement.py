@@ -72,6 +72,18 @@ def test_exhaustively_no_small_group_wastes_a_newest_state() -> None:
                 assert kept == best
 
 
+def test_a_worker_that_comes_back_gets_the_partitions_that_it_has() -> None:
+    opened = {p: Held(100 + p, is_open=True) for p in range(4)}
+    for own in itertools.combinations(range(4), 2):
+        held = {"stayed": opened, "back": {p: Held(100 + p, is_open=False) for p in own}}
+        assert place(range(4), held)["back"] == list(own)
+
+
+def test_a_new_worker_gets_what_is_soonest_read_again() -> None:
+    held = {"stayed": {0: Held(10, is_open=True), 1: Held(900, is_open=True)}, "new": {}}
+    assert place(range(2), held) == {"stayed": [1], "new": [0]}
+
+
 @given(STATES)
 def test_states_survive_the_group_metadata(held: dict[int, Held]) -> None:
     assert unpack(pack(held)) == held
