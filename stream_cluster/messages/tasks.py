@@ -20,13 +20,20 @@ from stream_cluster.messages.wire import Id, Version
 from stream_cluster.messages.wireform import decode_loosely, encode_wire, is_legal_id
 from stream_cluster.model import DescriptorType, Linkage, ObjectType
 
-FACE_COLUMNS = ("user_data", "create_time", "lists", "external_id", "avatar", "event_id", "attribute_id")
 # fmt: off
+CLUSTER_COLUMNS = (
+    "cluster_size", "cluster_share", "cluster_cohesion", "cluster_weakest_link", "cluster_bridges",
+)
+"""Columns about the cluster of an object."""
+FACE_COLUMNS = (
+    "user_data", "create_time", "lists", "external_id", "avatar", "event_id", "attribute_id",
+    *CLUSTER_COLUMNS,
+)
 EVENT_COLUMNS = (
     "create_time", "external_id", "handler_id", "source", "top_match", "match_result",
     "face_detections", "face_id", "attach_result", "gender", "age", "emotion", "ethnic_group", "tags",
     "user_data", "city", "area", "district", "street", "house_number", "latitude", "longitude", "mask",
-    "track_id", "liveness", "attribute_id",
+    "track_id", "liveness", "attribute_id", *CLUSTER_COLUMNS,
 )
 # fmt: on
 """Columns that a report may have after `cluster` and the object id."""

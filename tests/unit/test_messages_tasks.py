@@ -28,6 +28,7 @@ from stream_cluster.messages import (
     TaskFault,
     TaskRequest,
     TaskStatus,
+    TaskWarning,
     decode_status,
     decode_task,
     encode_status,
@@ -334,6 +335,19 @@ DONE = TaskStatus(
     duration_s=1.8,
     stage=None,
     timings_s={"match": 1.5},
+    warnings=[
+        TaskWarning(
+            code="bridges",
+            message="m",
+            cluster=0,
+            id="a",
+            size=9,
+            share=0.5,
+            bridges=1,
+            pair=["a", "b"],
+            objects=["a", "b"],
+        )
+    ],
 )
 
 
@@ -359,6 +373,7 @@ def test_a_status_has_the_fields_of_the_contract_and_comes_back():
         "duration_s",
         "stage",
         "timings_s",
+        "warnings",
         "error",
     }
     assert decode_status(encode_status(DONE)) == DONE == decode_status(encode_status(DONE, MSGPACK))
