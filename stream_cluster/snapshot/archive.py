@@ -212,7 +212,7 @@ def _columns(content: ArchiveContent, positions: npt.NDArray[np.int64]) -> list[
     found = iter(_values(content.view, content.selection, positions, of_objects))
     figures: Mapping[str, list[Any]] = {}
     if len(of_objects) < len(content.columns):
-        numbers = content.clusters.numbers[positions]
+        numbers = content.clusters.numbers[positions].astype(np.int64)
         figures = content.quality.figures(numbers) | {"size": content.clusters.sizes[numbers].tolist()}
     return [
         figures[FIGURE_OF[column.name]] if column.name in FIGURE_OF else next(found)

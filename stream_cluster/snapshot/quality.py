@@ -56,7 +56,7 @@ class Quality:
     """The bridges, between positions, the weakest first."""
 
     def figures(self, clusters: slice | Positions) -> dict[str, list[Any]]:
-        """Figures of some clusters as the archive has them, by name; None where no link holds one together."""
+        """Figures of some clusters as the archive has them, by name; None for no weakest link."""
         weakest = np.round(self.weakest_link[clusters].astype(np.float64), _DIGITS).astype(object)
         weakest[np.isnan(self.weakest_link[clusters])] = None
         return {
@@ -236,7 +236,7 @@ def _units(view: PartitionView, selection: Selection, positions: Positions) -> F
 
 
 def task_figures(clusters: Clusters, quality: Quality) -> dict[str, Any]:
-    """Figures of a whole task: `largest_share`, `singletons`, and `sizes`, a histogram in classes that double."""
+    """Figures of a task: `largest_share`, `singletons`, and `sizes`, a histogram in classes that double."""
     classes = np.ceil(np.log2(clusters.sizes)).astype(np.int64)  # 1 | 2 | 3-4 | 5-8 | 9-16 …
     counts = np.bincount(classes).tolist()
     objects = np.bincount(classes, weights=clusters.sizes).astype(np.int64).tolist()

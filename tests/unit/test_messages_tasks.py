@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from stream_cluster.messages import (
+    CLUSTER_COLUMNS,
     EVENT_COLUMNS,
     EVENT_FILTERS,
     FACE_COLUMNS,
@@ -161,8 +162,9 @@ def test_the_filters_are_those_of_the_contract():
     assert len(EVENT_FILTERS) == 39
     assert len(FACE_FILTERS) == 10
     assert set(Filters.__struct_fields__) == EVENT_FILTERS | FACE_FILTERS
-    assert len(EVENT_COLUMNS) == 26
-    assert len(FACE_COLUMNS) == 7
+    assert len(EVENT_COLUMNS) == 26 + len(CLUSTER_COLUMNS)
+    assert len(FACE_COLUMNS) == 7 + len(CLUSTER_COLUMNS)
+    assert len(CLUSTER_COLUMNS) == 5
 
 
 def test_numbers_that_json_lacks_are_no_values_of_filters():

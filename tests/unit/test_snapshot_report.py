@@ -94,7 +94,8 @@ def test_every_column_of_an_event_arrives_in_its_form(tmp_path):
         "attach_result": '"=1"', "gender": "0", "age": "31", "emotion": "7", "ethnic_group": "4",
         "tags": '["a,b","c\\""]', "user_data": "u", "city": "c", "area": "a", "district": "d", "street": "s",
         "house_number": "'-7", "latitude": "-5.5", "longitude": "37.25", "mask": "2", "track_id": "t",
-        "liveness": "1", "attribute_id": "",
+        "liveness": "1", "attribute_id": "", "cluster_size": "1", "cluster_share": "1.0",
+        "cluster_cohesion": "1.0", "cluster_weakest_link": "", "cluster_bridges": "0",
     }  # fmt: skip
     partition.close()
 
@@ -115,7 +116,8 @@ def test_every_column_of_a_face_arrives_in_its_form(tmp_path):
     )
     header, row = rows_of(archive)
     assert header == ["cluster", "face_id", *FACE_COLUMNS]
-    assert row == ["0", "acme-00000", "u", row[3], '["l1","l2"]', "x", "faces/a.jpg", "e", ""]
+    of_face = ["u", row[3], '["l1","l2"]', "x", "faces/a.jpg", "e", ""]
+    assert row == ["0", "acme-00000", *of_face, "1", "1.0", "1.0", "", "0"]
     partition.close()
 
 
