@@ -53,6 +53,11 @@ class Measured:
             self._peak_bytes = max(self._peak_bytes, marks[0] * 1024)
             time.sleep(_POLL_S)
 
+    @property
+    def peak_bytes(self) -> int:
+        """High-water mark of resident memory so far."""
+        return self._peak_bytes
+
     def wait(self) -> Usage:
         """Wait for its end."""
         _, status, usage = os.wait4(self.process.pid, 0)

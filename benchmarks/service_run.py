@@ -49,7 +49,10 @@ def events_topic(name: str) -> str:
     return f"{name}-events"
 
 
-def _start_service(broker: Broker, folder: Path, name: str, more: Mapping[str, str]) -> tuple[Measured, Path]:
+def start_service(
+    broker: Broker, folder: Path, name: str, more: Mapping[str, str], **options: Any
+) -> tuple[Measured, Path]:
+    """Start the service of a run; its process, and where it notes its commits. Options as for Popen."""
     notes = folder / f"{name}.jsonl"
     settings = {
         "KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
@@ -70,10 +73,10 @@ def _start_service(broker: Broker, folder: Path, name: str, more: Mapping[str, s
     }
     variables = {f"STREAM_CLUSTER_{key}": value for key, value in settings.items()}
     command = [sys.executable, "-m", "benchmarks.service_probe", str(notes)]
-    return Measured(command, env={**os.environ, **variables}), notes
+    return Measured(command, env={**os.environ, **variables}, **options), notes
 
 
-def _send(producer: Producer, topic: str, events: list[tuple[bytes, bytes]], rate: float | None) -> Any:
+def send_events(producer: Producer, topic: str, events: list[tuple[bytes, bytes]], rate: float | None) -> Any:
     """Send all events, at `rate` a second when given. Returns the time of each call."""
     sent_s = np.empty(len(events))
     began = time.time()
@@ -114,17 +117,17 @@ def run_service(
     Raises:
         SystemExit: the service ended, or did not come to the end in time.
     """
-    _create_topic(broker, events_topic(name))
-    measured_process, notes = _start_service(broker, folder, name, settings or {})
+    create_topic(broker, events_topic(name))
+    measured_process, notes = start_service(broker, folder, name, settings or {})
     process = measured_process.process
     try:
         producer = Producer({"bootstrap.servers": broker.bootstrap_servers, "linger.ms": 5, "acks": "all"})
         warm_up, measured = events[0], events[1:]
         producer.produce(events_topic(name), warm_up[1], warm_up[0])
         producer.flush(60)
-        _wait_for(process, notes, 1)
-        sent_s = _send(producer, events_topic(name), measured, rate)
-        _wait_for(process, notes, len(events))
+        wait_for(process, notes, 1)
+        sent_s = send_events(producer, events_topic(name), measured, rate)
+        wait_for(process, notes, len(events))
     finally:
         process.send_signal(signal.SIGTERM)
         usage = measured_process.wait()
@@ -133,7 +136,8 @@ def run_service(
     return Run(sent_s, read_commits(notes)[1:], usage)
 
 
-def _create_topic(broker: Broker, topic: str) -> None:
+def create_topic(broker: Broker, topic: str) -> None:
+    """A topic of one partition."""
     # Before anything is sent, which might make a topic of as many partitions as the broker's default.
     client = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
     for future in client.create_topics([NewTopic(topic, 1, 1)]).values():
@@ -147,7 +151,8 @@ def _check(process: subprocess.Popen[bytes], deadline: float) -> None:
         raise SystemExit(f"not done within {_DEADLINE_S:.0f} s")
 
 
-def _wait_for(process: subprocess.Popen[bytes], notes: Path, offset: int) -> None:
+def wait_for(process: subprocess.Popen[bytes], notes: Path, offset: int) -> None:
+    """Return when everything below an offset is durable. Raises SystemExit."""
     deadline = time.monotonic() + _DEADLINE_S
     while not ((commits := read_commits(notes)) and commits[-1].next_offset >= offset):
         _check(process, deadline)

@@ -9,6 +9,8 @@
     │   ├── StateFormatError an operator runs the matching release or migrates
     │   └── StateLocked      an operator stops the other process
     ├── ResultsUnavailable   an operator: archives cannot be written, read or removed
+    ├── BackupsUnavailable   an operator: the place of the backups does not answer
+    ├── BackupDamaged        an operator looks at the store; an older backup is taken
     ├── LogGap               an operator decides: records between two offsets are gone from Kafka
     ├── TaskError            the sender of the task; carries the stable code of the status message
     └── Cancelled            nobody: the work was asked to stop
@@ -107,6 +109,14 @@ class StateLocked(StateError):
 
 class ResultsUnavailable(StreamClusterError):
     """The place of the result archives does not take, give or remove one."""
+
+
+class BackupsUnavailable(StreamClusterError):
+    """The place of the backups does not take, give or remove one."""
+
+
+class BackupDamaged(StreamClusterError):
+    """A backup is incomplete, or contradicts its checksums."""
 
 
 class LogGap(StreamClusterError):

@@ -21,6 +21,9 @@ ObjectType = Literal["event", "face"]
 Linkage = Literal["components", "average"]
 """How links make clusters: see `graph.components` and `graph.average`."""
 
+CannotLink = Literal["same_frame"]
+"""Which objects are different people whatever their similarity: see `graph.apart`."""
+
 Codes = npt.NDArray[np.int8]
 """int8, shape (n, dim), values in [-127, 127]. Rows are comparable only inside one space."""
 

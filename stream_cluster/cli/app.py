@@ -8,6 +8,7 @@ import typer
 
 from stream_cluster import __version__
 from stream_cluster.cli import (
+    backup,
     calibrate,
     cluster,
     config,
@@ -57,6 +58,9 @@ app.add_typer(tasks.app, name="task")
 app.command(epilog=erase.EPILOG)(erase.erase)
 app.command(epilog=generate.EPILOG)(generate.generate)
 app.command(epilog=inspect.EPILOG)(inspect.inspect)
+app.command(epilog=backup.BACKUP_EPILOG)(backup.backup)
+app.command(epilog=backup.RESTORE_EPILOG)(backup.restore)
+app.command(epilog=backup.VERIFY_EPILOG)(backup.verify)
 app.command(epilog=calibrate.EPILOG)(calibrate.calibrate)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(epilog=config.SCHEMA_EPILOG)(config.schema)

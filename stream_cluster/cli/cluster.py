@@ -69,6 +69,8 @@ def cluster(
     use_track_info: options.UseTrackInfoOption = False,
     filters: options.FiltersOption = None,
     linkage: options.LinkageOption = "components",
+    min_quality: options.MinQualityOption = None,
+    cannot_link: options.CannotLinkOption = None,
     save_images: options.SaveImagesOption = False,
     image_root: Annotated[
         list[str] | None,
@@ -104,6 +106,8 @@ def cluster(
         use_track_info,
         filters,
         linkage,
+        min_quality,
+        cannot_link,
         save_images,
         columns,
         html,
@@ -161,6 +165,10 @@ def _show(result: OfflineResult, *, as_json: bool) -> None:
         facts["connected components"] = (
             f"{components['clusters']:,}, the largest of {components['largest_cluster']:,}"
         )
+    if (low := result.counts.get("low_quality")) is not None:
+        facts["low quality"] = f"{low['objects']:,}, of which {low['attached']:,} attached to a cluster"
+    if (cannot_link := result.counts.get("cannot_link")) is not None:
+        facts["merges prevented"] = cannot_link["merges_prevented"]
     if (images := result.counts.get("images")) is not None:
         facts["images"] = _image_facts(images)
     if load.changes:

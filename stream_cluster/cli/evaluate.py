@@ -160,6 +160,8 @@ def evaluate(
         use_track_info=False,
         filters=None,
         linkage="components",
+        min_quality=None,
+        cannot_link=None,
         save_images=False,
         columns=None,
         html=None,

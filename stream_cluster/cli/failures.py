@@ -22,6 +22,8 @@ import typer
 from typer.core import TyperGroup
 
 from stream_cluster.errors import (
+    BackupDamaged,
+    BackupsUnavailable,
     BrokerUnavailable,
     Cancelled,
     ConfigError,
@@ -49,7 +51,7 @@ def exit_code(error: BaseException) -> int:
         return USAGE
     if isinstance(error, BrokerUnavailable):
         return NO_ANSWER
-    if isinstance(error, StateError | ResultsUnavailable):
+    if isinstance(error, StateError | ResultsUnavailable | BackupsUnavailable | BackupDamaged):
         return BAD_STATE
     if isinstance(error, KeyboardInterrupt | Cancelled):
         return INTERRUPTED

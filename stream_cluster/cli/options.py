@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from stream_cluster.errors import InputError
-from stream_cluster.model import DescriptorType, Linkage, ObjectType
+from stream_cluster.model import CannotLink, DescriptorType, Linkage, ObjectType
 
 if TYPE_CHECKING:
     from stream_cluster.config import LoadedSettings, Settings
@@ -90,6 +90,23 @@ LinkageOption = Annotated[
         rich_help_panel=_SELECTION,
     ),
 ]
+MinQualityOption = Annotated[
+    float | None,
+    typer.Option(
+        "--min-quality",
+        help="Objects of lower quality form no cluster together; each is attached to its most similar one.",
+        rich_help_panel=_SELECTION,
+    ),
+]
+CannotLinkOption = Annotated[
+    CannotLink | None,
+    typer.Option(
+        "--cannot-link",
+        help="Who never ends in one cluster: objects of one source and frame_id on different tracks. With "
+        "--linkage average.",
+        rich_help_panel=_SELECTION,
+    ),
+]
 SaveImagesOption = Annotated[
     bool, typer.Option("--save-images", help="Put the images into the archive.", rich_help_panel=_RESULT)
 ]
@@ -126,6 +143,8 @@ class Selection:
     use_track_info: bool
     filters: Path | None
     linkage: Linkage
+    min_quality: float | None
+    cannot_link: CannotLink | None
     save_images: bool
     columns: str | None
     html: bool | None
@@ -134,6 +153,8 @@ class Selection:
         """The `content` of the task message. Raises InputError."""
         if self.threshold is not None and not -1 <= self.threshold <= 1:  # also false for NaN
             raise InputError(f"--threshold: found {self.threshold:g}, expected -1 to 1")
+        if self.min_quality is not None and not math.isfinite(self.min_quality):
+            raise InputError(f"--min-quality: found {self.min_quality:g}, expected a finite number")
         content = {
             "objects_type": f"{self.object_type}s",
             "descriptor_type": self.descriptor_type,
@@ -141,6 +162,8 @@ class Selection:
             "threshold": self.threshold,
             "use_track_info": self.use_track_info,
             "linkage": self.linkage,
+            "min_quality": self.min_quality,
+            "cannot_link": self.cannot_link,
             "save_images": self.save_images,
             "filters": None if self.filters is None else _read_filters(self.filters, self.object_type),
             "report": self._report() or None,

@@ -9,16 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stream_cluster.cli import options, task_list
-from stream_cluster.cli.display import (
-    ProgressDisplay,
-    place_of,
-    print_facts,
-    print_json,
-    progress_display,
-    warn,
-)
+from stream_cluster.cli.display import place_of, print_facts, print_json, warn
 from stream_cluster.cli.failures import EXIT_CODES_HELP, FAILED, NO_ANSWER, say_error
 from stream_cluster.cli.signals import run_until_interrupted
+from stream_cluster.cli.task_progress import TaskProgress, task_progress, warn_of
 from stream_cluster.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,17 +69,6 @@ app = typer.Typer(
 
 app.command(name="list", epilog=task_list.EPILOG)(task_list.list_tasks)
 
-_STAGES = {
-    "wait": ("task", "waiting for the events before it"),
-    "select": ("task", "selecting"),
-    "match": ("task", "matching"),
-    "clusters": ("task", "writing clusters"),
-    "report": ("task", "writing the report"),
-    "upload": ("task", "storing the archive"),
-    "images": ("task", "saving images"),
-    "page": ("task", "writing the page"),
-}
-
 Account = Annotated[str, typer.Option("--account", help="Account of the task.", metavar="ID")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for the end and show the progress.")]
 Timeout = Annotated[
@@ -104,6 +87,8 @@ def submit(
     use_track_info: options.UseTrackInfoOption = False,
     filters: options.FiltersOption = None,
     linkage: options.LinkageOption = "components",
+    min_quality: options.MinQualityOption = None,
+    cannot_link: options.CannotLinkOption = None,
     save_images: options.SaveImagesOption = False,
     columns: options.ColumnsOption = None,
     html: options.HtmlOption = None,
@@ -157,6 +142,8 @@ def submit(
         use_track_info,
         filters,
         linkage,
+        min_quality,
+        cannot_link,
         save_images,
         columns,
         html,
@@ -171,7 +158,7 @@ def submit(
     task = options.make_task(selection, task_id or uuid.uuid4().hex, account, **given)
     settings = options.settings_of(config, bootstrap_servers=bootstrap_servers)
 
-    async def send(progress: _Follower) -> TaskStatus | None:
+    async def send(progress: TaskProgress) -> TaskStatus | None:
         async with TaskClient(settings) as client:
             if not wait:
                 await client.send(task)
@@ -182,8 +169,8 @@ def submit(
             await client.send(task)
             return await client.watch(account, task_id, on_status=progress, timeout_s=timeout_s)
 
-    with progress_display(_STAGES) as display:
-        status = _run(send(_Follower(display)), account, task.task_id)
+    with task_progress() as progress:
+        status = _run(send(progress), account, task.task_id)
     if wait:
         _end(status, timeout_s, as_json=as_json)
     elif as_json:
@@ -207,12 +194,12 @@ def watch(
     _check_timeout(timeout_s, wait=True)
     settings = options.settings_of(config, bootstrap_servers=bootstrap_servers)
 
-    async def follow(progress: _Follower) -> TaskStatus | None:
+    async def follow(progress: TaskProgress) -> TaskStatus | None:
         async with TaskClient(settings) as client:
             return await client.watch(account, task_id, on_status=progress, timeout_s=timeout_s)
 
-    with progress_display(_STAGES) as display:
-        status = _run(follow(_Follower(display)), account, task_id)
+    with task_progress() as progress:
+        status = _run(follow(progress), account, task_id)
     _end(status, timeout_s, as_json=as_json)
 
 
@@ -277,7 +264,7 @@ def _ask(
 
     is_last = is_deleted if isinstance(request, DeleteRequest) else has_ended
 
-    async def send(progress: _Follower) -> TaskStatus | None:
+    async def send(progress: TaskProgress) -> TaskStatus | None:
         async with TaskClient(settings) as client:
             await client.send(request)
             if not wait:
@@ -286,18 +273,8 @@ def _ask(
                 request.account_id, request.task_id, on_status=progress, timeout_s=timeout_s, is_last=is_last
             )
 
-    with progress_display(_STAGES) as display:
-        return _run(send(_Follower(display)), request.account_id, request.task_id)
-
-
-class _Follower:
-    """Shows each status as progress."""
-
-    def __init__(self, display: ProgressDisplay) -> None:
-        self._display = display
-
-    def __call__(self, status: TaskStatus) -> None:
-        self._display(status.stage or "wait", status.progress)
+    with task_progress() as progress:
+        return _run(send(progress), request.account_id, request.task_id)
 
 
 def _check_timeout(timeout_s: float | None, *, wait: bool) -> None:
@@ -328,13 +305,15 @@ def _end(status: TaskStatus | None, timeout_s: float | None, *, as_json: bool) -
     if as_json:
         print_json(_as_dict(status))
     if not status.ended:
-        share = f" ({status.stage}, {status.progress:.0%})" if status.stage else ""
+        to_go = f", {status.records_to_barrier} records to go" if status.records_to_barrier else ""
+        share = f" ({status.stage}, {status.progress:.0%}{to_go})" if status.stage else ""
         say_error(f"the task is {status.status}{share} after {timeout_s:g} s")
         raise typer.Exit(NO_ANSWER)
     if status.status != "done":
         fault = status.error
         say_error(f"{fault.code}: {fault.message}" if fault else f"the task was {status.status}")
         raise typer.Exit(FAILED)
+    warn_of(status)
     if not as_json:
         _print_done(status)
 

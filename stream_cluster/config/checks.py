@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from stream_cluster.config.fields import fields
 from stream_cluster.config.image_roots import HttpRoot, ImageRoot, S3Root
-from stream_cluster.config.settings import KafkaSettings, Settings
+from stream_cluster.config.settings import KafkaSettings, S3Settings, Settings
 from stream_cluster.config.similarity import scale_problems
 from stream_cluster.errors import ConfigError
 
@@ -18,7 +18,7 @@ def check(settings: Settings, sources: Mapping[str, str]) -> None:
         f"{_where(keys, sources)}: {problem}"
         for part in (
             *(_topics, _servers, _sasl, _tls, _timing, _similarity, _updates, _engine),
-            *(_images, _results, _callbacks),
+            *(_images, _results, _backup, _callbacks),
         )
         for keys, problem in part(settings)
     ]
@@ -181,20 +181,31 @@ def _is_base_address(text: str) -> bool:
 
 
 def _results(settings: Settings) -> Iterator[Problem]:
-    results, s3 = settings.results, settings.results.s3
+    results = settings.results
+    yield from _bucket(results.s3, "results.s3")
+    if results.presign_s is not None and results.s3.bucket is None:
+        found = "found an access time without a bucket, expected results.s3.bucket"
+        yield ("results.presign_s", "results.s3.bucket"), found
+
+
+def _backup(settings: Settings) -> Iterator[Problem]:
+    backup = settings.backup
+    yield from _bucket(backup.s3, "backup.s3")
+    if backup.directory is not None and backup.s3.bucket is not None:
+        yield ("backup.directory", "backup.s3.bucket"), "found both, expected one of them"
+
+
+def _bucket(s3: S3Settings, section: str) -> Iterator[Problem]:
     if s3.bucket is None:
         for name in ("endpoint", "access_key_id", "secret_access_key"):
             if getattr(s3, name) is not None:
-                yield (f"results.s3.{name}", "results.s3.bucket"), "found no bucket, expected its name"
-        if results.presign_s is not None:
-            found = "found an access time without a bucket, expected results.s3.bucket"
-            yield ("results.presign_s", "results.s3.bucket"), found
+                yield (f"{section}.{name}", f"{section}.bucket"), "found no bucket, expected its name"
     if (s3.access_key_id is None) != (s3.secret_access_key is None):
-        keys = ("results.s3.access_key_id", "results.s3.secret_access_key")
+        keys = (f"{section}.access_key_id", f"{section}.secret_access_key")
         yield keys, "found one of them, expected both or none"
     if s3.endpoint is not None and not _is_base_address(s3.endpoint):
         found = "expected an http(s) address without user, password, query and fragment"
-        yield ("results.s3.endpoint",), found
+        yield (f"{section}.endpoint",), found
 
 
 def _callbacks(settings: Settings) -> Iterator[Problem]:

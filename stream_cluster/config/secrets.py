@@ -12,6 +12,7 @@ SECRET_FILES: Mapping[str, str] = {
     "kafka.sasl_password_file": "kafka.sasl_password",
     "kafka.oauth_client_secret_file": "kafka.oauth_client_secret",
     "results.s3.secret_access_key_file": "results.s3.secret_access_key",
+    "backup.s3.secret_access_key_file": "backup.s3.secret_access_key",
     "callbacks.secret_file": "callbacks.secret",
 }
 """Key of a file → key of the secret it holds."""

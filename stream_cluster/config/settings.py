@@ -35,6 +35,13 @@ class KafkaSettings(_Section, frozen=True, kw_only=True):
     group_id: Annotated[
         str, Meta(min_length=1, description="Consumer group whose members share the partitions.")
     ] = "stream-cluster"
+    group_instance_id: Annotated[
+        Annotated[str, Meta(pattern="^[a-zA-Z0-9._-]{1,249}$")] | None,
+        Meta(
+            description="A name of this worker alone, the same after a restart: its partitions wait for it "
+            "as long as session_timeout_ms."
+        ),
+    ] = None
     events_topic: Annotated[TopicName, Meta(description="Topic of objects with descriptors.")] = "events"
     tasks_topic: Annotated[TopicName, Meta(description="Topic of task requests.")] = "clustering-tasks"
     results_topic: Annotated[TopicName, Meta(description="Topic of task statuses.")] = "clustering-results"
@@ -307,6 +314,62 @@ class S3Settings(_Section, frozen=True, kw_only=True):
     ] = 60.0
 
 
+class BackupS3Settings(S3Settings, frozen=True, kw_only=True):
+    """A bucket for the backups, of S3 or of a store that speaks its protocol, with conditional writes."""
+
+    bucket: Annotated[str | None, Meta(description="Bucket of the backups, instead of backup.directory.")] = (
+        None
+    )
+    prefix: Annotated[str, Meta(description="What the names of the backups begin with in the bucket.")] = ""
+    retry_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3_600,
+            description="How long a request that fails is tried again before the backup fails.",
+        ),
+    ] = 60.0
+
+
+class BackupSettings(_Section, frozen=True, kw_only=True):
+    """Backups of the state. There are none unless `directory` or `s3.bucket` is given."""
+
+    directory: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="Directory of the backups, which workers may share."),
+    ] = None
+    interval_s: Annotated[
+        float, Meta(gt=0, le=31_536_000, description="Pause between two backups of a partition.")
+    ] = 3_600.0
+    keep: Annotated[int, Meta(ge=1, le=10_000, description="Backups of a partition that are kept.")] = 3
+    max_age_s: Annotated[
+        Annotated[int, Meta(ge=1, le=2**53)] | None,
+        Meta(
+            description="Age at which a backup is deleted if there is a newer one, and with it what was "
+            "deleted from the state since; absent: only backup.keep counts."
+        ),
+    ] = 604_800
+    final_timeout_s: Annotated[
+        float,
+        Meta(
+            ge=0, le=86_400, description="How long a stop waits for the last backups; 0 makes none at a stop."
+        ),
+    ] = 60.0
+    replace_behind_records: Annotated[
+        Annotated[int, Meta(ge=1, le=2**53)] | None,
+        Meta(
+            description="A database that is this far behind the newest backup is replaced by it when its "
+            "partition is opened; absent: however far, the log is read."
+        ),
+    ] = 200_000
+    s3: BackupS3Settings = BackupS3Settings()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there is a place for backups."""
+        return self.directory is not None or self.s3.bucket is not None
+
+
 class ResultSettings(_Section, frozen=True, kw_only=True):
     """Where archives go, and for how long."""
 
@@ -426,9 +489,9 @@ class ChainingSettings(_Section, frozen=True, kw_only=True):
 
 
 class HttpSettings(_Section, frozen=True, kw_only=True):
-    """Health and metrics."""
+    """Health, metrics and the status page."""
 
-    host: Annotated[str, Meta(min_length=1, description="Address to listen on.")] = "0.0.0.0"  # noqa: S104 - a container's probes come from outside
+    host: Annotated[str, Meta(min_length=1, description="Address to listen on.")] = "0.0.0.0"  # noqa: S104 - a container's probes come from outside  # nosec B104
     port: Annotated[int, Meta(ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")] = 8080
     live_stall_s: Annotated[
         float,
@@ -437,6 +500,16 @@ class HttpSettings(_Section, frozen=True, kw_only=True):
     ready_max_lag_records: Annotated[
         int, Meta(ge=0, description="Most records behind the log's end at which /readyz succeeds.")
     ] = 10_000
+    status_page: Annotated[
+        bool, Meta(description="Serve /status and /status.json. Whoever reaches the port sees them.")
+    ] = False
+    status_page_ids: Annotated[
+        bool,
+        Meta(
+            description="Show ids of accounts and tasks, and where archives are, on the status page; else "
+            "numbers stand for them."
+        ),
+    ] = True
 
 
 class LogSettings(_Section, frozen=True, kw_only=True):
@@ -458,6 +531,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     similarity: SimilaritySettings = SimilaritySettings()
     matching: MatchingSettings = MatchingSettings()
     state: StateSettings = StateSettings()
+    backup: BackupSettings = BackupSettings()
     retention: RetentionSettings = RetentionSettings()
     updates: UpdateSettings = UpdateSettings()
     tasks: TaskSettings = TaskSettings()

@@ -7,6 +7,8 @@ and average linkage is reducible: a merge brings nothing closer. So all pairs of
 nearest may merge at once, in any order, and the hierarchy is the one that merges the closest pair first
 (Murtagh, A survey of recent advances in hierarchical clustering algorithms, 1983; Müllner, Modern
 hierarchical, agglomerative clustering algorithms, 2011). Of equally close ones the oldest is the nearest.
+
+Groups that hold objects that are to be kept apart (`stream_cluster.graph.apart`) have no link.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def merge_above(
         Cancelled, TaskError: by `interrupt`; the groups are then of no use.
     """
     level = np.float32(threshold_cosine)
-    links = _select(links, links.similarity > level)
+    links = groups.allowed(_select(links, links.similarity > level))
     total = max(len(links), 1)
     while len(links):
         for _ in range(_ROUNDS):
@@ -141,7 +143,7 @@ def _contract(
         if len(part):
             between = Links(a[part], b[part], links.similarity[part])
             found = _average(groups, between, weights[part], interrupt)
-            parts.append(_select(found, found.similarity > level))
+            parts.append(groups.allowed(_select(found, found.similarity > level)))
         interrupt.check()
     return concatenate_links(parts)
 
@@ -233,6 +235,10 @@ def _merge_densely(
     a, b = np.searchsorted(inside, links.a), np.searchsorted(inside, links.b)
     matrix[a, b] = matrix[b, a] = links.similarity
     np.fill_diagonal(matrix, _FAR)
+    if (occupied := groups.occupied()) is not None:
+        # An average with it is minus infinity too: what may not merge never will.
+        for a, b in occupied.pairs(inside):
+            matrix[a, b] = matrix[b, a] = -np.inf
     sizes = groups.sizes[inside].astype(np.float64)
     target = np.arange(len(inside))
     alive = np.ones(len(inside), np.bool_)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from stream_cluster.model import Codes, Interrupt, InverseNorms
+from stream_cluster.graph.apart import Apart, Occupied
+from stream_cluster.model import Codes, Interrupt, InverseNorms, Links
 
 Ids = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float32]
@@ -25,11 +26,16 @@ class Groups:
     normalised codes, so memory grows with the groups of two and more: 4 bytes a dimension each.
     """
 
-    def __init__(self, codes: Codes, inverse_norms: InverseNorms) -> None:
-        """Each object alone. `codes`: shape (n, dim); kept, not copied, as are their inverse norms."""
+    def __init__(self, codes: Codes, inverse_norms: InverseNorms, apart: Apart | None = None) -> None:
+        """Each object alone. `codes`: shape (n, dim); kept, not copied, as are their inverse norms.
+
+        `apart`: which of them may never be in one group.
+        """
         count, self._dim = codes.shape
         self.codes = codes
         self.inverse_norms = inverse_norms
+        self._apart = apart
+        self._occupied: Occupied | None = None
         self.parent = np.arange(count, dtype=np.int32)
         """Of each object that names no group any more, an older one of its group; of the others, itself."""
         self.sizes = np.ones(count, np.int64)
@@ -62,6 +68,7 @@ class Groups:
 
     def merge(self, older: Ids, younger: Ids, interrupt: Interrupt) -> None:
         """Merge pairs of groups; no group may occur twice, and older < younger."""
+        self._occupied = None
         for part in self._blocks(len(older)):
             into, out_of = older[part], younger[part]
             total = self._sums_of(into) + self._sums_of(out_of)
@@ -88,6 +95,22 @@ class Groups:
                 return
             self.merge(groups[right - 1], groups[right], interrupt)
             groups, labels = groups[~is_right], labels[~is_right]
+
+    def occupied(self) -> Occupied | None:
+        """Who may not be put together, as the groups are now; None when all may."""
+        if self._apart is None or not len(self._apart):
+            return None
+        if self._occupied is None:
+            self._occupied = self._apart.among(self.group_of())
+        return self._occupied
+
+    def allowed(self, links: Links) -> Links:
+        """Those of the links between groups that may merge."""
+        occupied = self.occupied()
+        if occupied is None:
+            return links
+        keep = ~occupied.conflict(links.a, links.b)
+        return Links(links.a[keep], links.b[keep], links.similarity[keep])
 
     def similarities(self, a: Ids, b: Ids, interrupt: Interrupt) -> Floats:
         """Average similarity of the groups a[i] and b[i], float32 in [-1, 1].

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -116,6 +116,12 @@ class SpaceMatcher:
         self._queries = 0
         self._links_true = 0
         self._links_found = 0
+        self._taken = RecallSample(0, 0)
+
+    @property
+    def recall(self) -> RecallSample:
+        """The counts of the recall sample since the start, as far as they were taken."""
+        return self._taken
 
     @property
     def engine(self) -> str:
@@ -132,6 +138,11 @@ class SpaceMatcher:
         """Bytes held by the codes, and by the graph if it is in use."""
         return self.store.nbytes if self._hnsw is None else self._hnsw.nbytes
 
+    @property
+    def holds_only_codes(self) -> bool:
+        """Whether there is no graph, built or under construction: the codes give everything again."""
+        return self._hnsw is None and self._build is None
+
     def __len__(self) -> int:
         return len(self.store)
 
@@ -145,11 +156,13 @@ class SpaceMatcher:
                 # The rows are in the store: exact matching goes on with nothing lost.
                 self._give_up(error)
 
-    def restore(self, codes: Codes) -> None:
+    def restore(self, blocks: Iterable[Codes]) -> None:
         """Append rows that were stored before a restart; zeros are rows that had been removed."""
-        removed = np.flatnonzero(~codes.any(axis=1)) + len(self.store)
-        self.store.append(codes)
-        self.store.remove(removed)
+        for codes in blocks:
+            removed = np.flatnonzero(~codes.any(axis=1)) + len(self.store)
+            self.store.append(codes, learn=False)
+            self.store.remove(removed)
+        self.store.append(np.empty((0, self.store.dim), np.int8))
 
     def remove(self, rows: npt.NDArray[np.integer]) -> None:
         """See `Matcher.remove`. A graph of these rows on disk is deleted, for their vectors are in it."""
@@ -202,6 +215,7 @@ class SpaceMatcher:
     def take_recall(self) -> RecallSample:
         """The counts of the recall sample since the last call."""
         sample = RecallSample(self._links_true, self._links_found)
+        self._taken = RecallSample(self._taken.links_true + sample[0], self._taken.links_found + sample[1])
         self._links_true = 0
         self._links_found = 0
         return sample
@@ -210,15 +224,16 @@ class SpaceMatcher:
         """Save the graph if one is in use and there is a path for it; True if it was saved.
 
         A graph keeps the vectors of removed rows, so it is not saved with them: the next start builds one
-        without.
-
-        Raises:
-            OSError: it cannot be written. Nothing but time is lost: the next start builds the graph.
+        without. One that cannot be written is told of, and costs nothing but time: the next start builds it.
         """
         if self._hnsw is None or self._cache_path is None or self._hnsw.holds_removed:
             return False
-        self._cache_path.parent.mkdir(parents=True, exist_ok=True)
-        self._hnsw.save(self._cache_path)
+        try:
+            self._cache_path.parent.mkdir(parents=True, exist_ok=True)
+            self._hnsw.save(self._cache_path)
+        except (OSError, RuntimeError) as error:  # RuntimeError: hnswlib cannot write
+            self._notify("hnsw_cache_not_saved", {"error": str(error)})
+            return False
         return True
 
     def close(self) -> None:

@@ -52,15 +52,18 @@ class CodeStore:
         """Bytes allocated for codes, norms and marks."""
         return self.packed.nbytes
 
-    def append(self, codes: Codes) -> None:
+    def append(self, codes: Codes, *, learn: bool = True) -> None:
         """Add rows at the end; row numbers continue from `len`.
+
+        With `learn` = False more rows follow at once, and no rotation is learned in between: that would be
+        done several times over, and the sketches of what follows would be made by one thread.
 
         Raises:
             ValueError: not int8 of shape (n, dim), or a value of -128. Nothing is added then.
         """
         check_codes(codes, self.dim)
         self.packed.append(np.ascontiguousarray(codes))
-        if len(self) >= self._learn_at:
+        if learn and len(self) >= self._learn_at:
             self._learn()
 
     def _learn(self) -> None:

@@ -51,6 +51,7 @@ def metadata_of(wire: WireObject, object_type: ObjectType) -> Metadata:
         handler_id=wire.handler_id,
         source=wire.source,
         stream_id=wire.stream_id,
+        frame_id=wire.frame_id,
         external_id=wire.external_id,
         user_data=wire.user_data,
         tags=None if wire.tags is None else tuple(wire.tags),
@@ -90,6 +91,8 @@ def _check_references(wire: WireObject, object_type: ObjectType) -> None:
         check_id("handler_id", wire.handler_id)
     if wire.stream_id is not None:
         check_id("stream_id", wire.stream_id)
+    if wire.frame_id is not None:
+        check_id("frame_id", wire.frame_id)
     if object_type == "event" and (wire.list_ids is not None or wire.avatar is not None):
         raise Refused(Reason.BAD_FIELD, "found list_ids or avatar of an event, expected them of faces only")
     reference, name = (wire.face_id, "face_id") if object_type == "event" else (wire.event_id, "event_id")

@@ -40,6 +40,8 @@ class Metadata(Struct, frozen=True, kw_only=True):
     handler_id: str | None = None
     source: str | None = None
     stream_id: str | None = None
+    frame_id: str | None = None
+    """The picture of its source that the object was found in."""
     external_id: str | None = None
     user_data: str | None = None
     tags: tuple[str, ...] | None = None

@@ -17,23 +17,18 @@ from stream_cluster.messages.filters import Filters, filter_problem, filters_of
 from stream_cluster.messages.record import JSON, RawRecord, Reason
 from stream_cluster.messages.vectors import Refused
 from stream_cluster.messages.wire import Id, Version
-from stream_cluster.messages.wireform import decode_loosely, encode_wire, is_legal_id
-from stream_cluster.model import DescriptorType, Linkage, ObjectType
+from stream_cluster.messages.wireform import decode_loosely, encode_wire, is_legal_id, told
+from stream_cluster.model import CannotLink, DescriptorType, Linkage, ObjectType
 
 # fmt: off
-CLUSTER_COLUMNS = (
-    "cluster_size", "cluster_share", "cluster_cohesion", "cluster_weakest_link", "cluster_bridges",
-)
-"""Columns about the cluster of an object."""
 FACE_COLUMNS = (
-    "user_data", "create_time", "lists", "external_id", "avatar", "event_id", "attribute_id",
-    *CLUSTER_COLUMNS,
+    "user_data", "create_time", "lists", "external_id", "avatar", "event_id", "attribute_id", "low_quality",
 )
 EVENT_COLUMNS = (
     "create_time", "external_id", "handler_id", "source", "top_match", "match_result",
     "face_detections", "face_id", "attach_result", "gender", "age", "emotion", "ethnic_group", "tags",
     "user_data", "city", "area", "district", "street", "house_number", "latitude", "longitude", "mask",
-    "track_id", "liveness", "attribute_id", *CLUSTER_COLUMNS,
+    "track_id", "liveness", "attribute_id", "frame_id", "low_quality",
 )
 # fmt: on
 """Columns that a report may have after `cluster` and the object id."""
@@ -78,6 +73,20 @@ class Content(Struct, frozen=True, kw_only=True):
             "average similarity is above the threshold."
         ),
     ] = "components"
+    min_quality: Annotated[
+        float | None,
+        Meta(
+            description="Objects of lower quality neither form nor join groups; each is then attached to its "
+            "most similar group, if that is above the threshold. Objects without a quality pass."
+        ),
+    ] = None
+    cannot_link: Annotated[
+        CannotLink | None,
+        Meta(
+            description="same_frame: objects of one source and frame_id on different tracks never end in one "
+            "cluster. With average linkage only."
+        ),
+    ] = None
     report: Report = Report()
 
     @property
@@ -170,7 +179,7 @@ def decode_task(record: RawRecord | bytes) -> AnyTask | BadTask:
     except msgspec.ValidationError as error:
         missing = str(error).startswith("Object missing required field")
         reason = Reason.MISSING_FIELD if missing else Reason.BAD_FIELD
-        return BadTask(reason, "bad_request", str(error), task_id, account_id)
+        return BadTask(reason, "bad_request", told(error), task_id, account_id)
 
 
 def parse_filters(value: bytes, object_type: ObjectType) -> Filters | BadTask:
@@ -185,7 +194,7 @@ def parse_filters(value: bytes, object_type: ObjectType) -> Filters | BadTask:
     except _BadRequest as error:
         return BadTask(Reason.BAD_FIELD, error.code, str(error), None, None)
     except msgspec.ValidationError as error:
-        return BadTask(Reason.BAD_FIELD, "bad_request", str(error), None, None)
+        return BadTask(Reason.BAD_FIELD, "bad_request", told(error), None, None)
     return filters
 
 
@@ -280,7 +289,18 @@ def _check(task: TaskRequest) -> None:
     if content.objects_type == "faces" and content.descriptor_type == "body":
         raise _BadRequest("bad_request", "content.descriptor_type: found body, expected face for faces")
     _check_filters(content.filters)
-    for name, number in (("threshold", content.threshold), ("deadline_s", task.deadline_s)):
+    if content.cannot_link is not None and content.linkage != "average":
+        raise _BadRequest(
+            "bad_request",
+            f"content.cannot_link: found it with the linkage {content.linkage}, expected average; connected "
+            "components are what links connect, and have no merges of which one could be left out",
+        )
+    numbers = {
+        "threshold": content.threshold,
+        "content.min_quality": content.min_quality,
+        "deadline_s": task.deadline_s,
+    }
+    for name, number in numbers.items():
         if number is not None and not math.isfinite(number):
             raise _BadRequest("bad_request", f"{name}: expected a finite number")
     if task.callback_url is not None and not _is_http(task.callback_url):

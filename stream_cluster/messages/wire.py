@@ -108,6 +108,10 @@ class WireObject(Struct, frozen=True, kw_only=True):
     handler_id: Id | None = None
     source: Text | None = None
     stream_id: Id | None = None
+    frame_id: Annotated[
+        Id | None,
+        Meta(description="The picture of its source that the object was found in, among others perhaps."),
+    ] = None
     external_id: ExternalId | None = None
     user_data: UserData | None = None
     tags: list[Text] | None = None

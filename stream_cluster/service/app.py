@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
@@ -18,10 +18,11 @@ from stream_cluster.config import Settings
 from stream_cluster.errors import ConfigError, StreamClusterError
 from stream_cluster.messages import TaskStatus, partition_for
 from stream_cluster.service.assignment import Assignment
+from stream_cluster.service.backups import Backups
 from stream_cluster.service.callbacks import Callbacks
 from stream_cluster.service.dead_letters import DeadLetters
 from stream_cluster.service.http import HttpServer
-from stream_cluster.service.ingest import IngestContext
+from stream_cluster.service.ingest import IngestContext, PartitionRunner
 from stream_cluster.service.kafka import (
     ensure_topics,
     make_consumer,
@@ -34,7 +35,10 @@ from stream_cluster.service.logs import configure_logs, get_logger
 from stream_cluster.service.metrics import Metrics
 from stream_cluster.service.relay import BATCH_BYTES, RelaySettings
 from stream_cluster.service.removals import Removals
+from stream_cluster.service.restores import Restores
 from stream_cluster.service.result_store import make_store
+from stream_cluster.service.status_board import MAX_ENDED, StatusBoard
+from stream_cluster.service.status_page import StatusPage
 from stream_cluster.service.statuses import Statuses
 from stream_cluster.service.task_history import read_ended
 from stream_cluster.service.task_reader import TaskReader
@@ -58,12 +62,21 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self._on_commit = on_commit
+        self._board = StatusBoard(settings.http)
+        self._tasks: Tasks | None = None
+        self._partition_of: Callable[[str], int] | None = None
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
         self._beat = time.monotonic()
         self._assignment: Assignment | None = None
+        self._backups: Backups | None = None
         self.http = HttpServer(
-            settings.http, self.metrics.registry, self.live_problems, self.ready_problems, self._refresh
+            settings.http,
+            self.metrics.registry,
+            self.live_problems,
+            self.ready_problems,
+            refresh=self._refresh,
+            status_page=StatusPage(self._report) if settings.http.status_page else None,
         )
 
     def stop(self) -> None:
@@ -164,9 +177,9 @@ class Service:
                 settings.state.vacuum_interval_s or None,
             ),
             relay,
-            self._on_commit,
+            self._committed,
         )
-        statuses = Statuses(producer, kafka.results_topic)
+        statuses = Statuses(producer, kafka.results_topic, self._board.note)
         removals = Removals(settings, store, statuses, self.metrics)
         tasks = Tasks(
             settings,
@@ -178,6 +191,7 @@ class Service:
             removals=removals,
             callbacks=Callbacks(settings.callbacks, self.metrics),
         )
+        self._tasks, self._partition_of = tasks, partition_of
         assignment = Assignment(
             settings,
             consumer,
@@ -185,8 +199,11 @@ class Service:
             tasks,
             partitions=partitions,
             partition_of=partition_of,
+            restores=Restores(settings, partitions, self.metrics),
             fail=self.fail,
         )
+        self._backups = backups = Backups(settings, consumer, self.metrics)
+        await backups.check()
         reader = TaskReader(
             task_consumer,
             [TopicPartition(kafka.tasks_topic, number) for number in range(task_partitions)],
@@ -197,7 +214,12 @@ class Service:
             tasks=tasks,
         )
         await reader.start()
-        assignment.attach_tasks = reader.attach
+
+        async def attach(runner: PartitionRunner) -> None:
+            await self._recall_ended(runner)
+            await reader.attach(runner)
+
+        assignment.attach_tasks = attach
         await assignment.subscribe()
         try:
             await start_client(consumer, kafka)
@@ -206,7 +228,7 @@ class Service:
             await assignment.close()
             raise
         self._assignment = assignment
-        await self._serve(assignment, reader, tasks, removals)
+        await self._serve(assignment, reader, tasks, removals, backups)
 
     async def _relay_settings(
         self,
@@ -234,12 +256,18 @@ class Service:
         return RelaySettings(relay, kafka.updates_topic, settings.updates.outbox_max_messages)
 
     async def _serve(
-        self, assignment: Assignment, reader: TaskReader, tasks: Tasks, removals: Removals
+        self,
+        assignment: Assignment,
+        reader: TaskReader,
+        tasks: Tasks,
+        removals: Removals,
+        backups: Backups,
     ) -> None:
         loops = [
             asyncio.create_task(assignment.consume(), name="consume"),
             asyncio.create_task(reader.run(), name="read-tasks"),
             asyncio.create_task(removals.run(assignment.runners), name="remove-archives"),
+            asyncio.create_task(backups.run(assignment.runners), name="back-up"),
             asyncio.create_task(self._keep_beating(), name="beat"),
         ]
         stopped = asyncio.create_task(self._stop.wait())
@@ -248,17 +276,21 @@ class Service:
             self.fail(loop.exception() or StreamClusterError(f"{loop.get_name()} ended"))
         _log.info("service_stopping")
         # No more records and tasks; then the tasks under way, which a later process starts again; then
-        # each partition finishes its batch.
+        # each partition finishes its batch, and what it holds then is backed up while it is still ours.
         for loop in loops:
             loop.cancel()
         stopped.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
         await tasks.abandon()
+        numbers = list(assignment.runners)
         await assignment.close()
+        if self._failure is None:
+            await backups.final(numbers)
 
     async def _keep_beating(self) -> None:
         while True:
             self._beat = time.monotonic()
+            self._board.beat()
             await asyncio.sleep(_BEAT_S)
 
     # -- health ----------------------------------------------------------------------------------------
@@ -280,6 +312,23 @@ class Service:
             return ["connecting to Kafka"]
         return self._assignment.unready(self.settings.http.ready_max_lag_records)
 
+    def _committed(self, partition: int, outcome: Outcome) -> None:
+        self._board.applied(outcome.records)
+        if self._on_commit is not None:
+            self._on_commit(partition, outcome)
+
+    async def _recall_ended(self, runner: PartitionRunner) -> None:
+        """Let the status page know what ended before this process began."""
+        if self.settings.http.status_page:
+            for stored in await runner.in_engine(runner.partition.ended_tasks, MAX_ENDED):
+                self._board.recall(stored)
+
+    def _report(self) -> dict[str, Any]:
+        """What the status page shows."""
+        return self._board.report(
+            self._assignment, self._tasks, partition_of=self._partition_of, problems=self.ready_problems()
+        )
+
     def _refresh(self) -> None:
         """Bring the gauges up to date."""
         self.metrics.ready.set(not self.ready_problems())
@@ -290,6 +339,8 @@ class Service:
         )
         if self._assignment is not None:
             self._assignment.refresh_metrics()
+        if self._backups is not None:
+            self._backups.refresh_metrics()
 
 
 async def _run_until_signal(settings: Settings) -> None:

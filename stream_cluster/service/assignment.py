@@ -13,15 +13,17 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from stream_cluster.config import Settings
-from stream_cluster.errors import ConfigError, LogGap
+from stream_cluster.errors import Cancelled, ConfigError, LogGap
+from stream_cluster.faults import fault_point
 from stream_cluster.matching import SpaceMatcher
 from stream_cluster.matching.scale import floor_cosine
 from stream_cluster.messages import DecodeRules
+from stream_cluster.service.clock import now_us
 from stream_cluster.service.ingest import IngestContext, PartitionRunner
 from stream_cluster.service.kafka import RebalanceListener, until_answered
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.relay import read_end
-from stream_cluster.service.statuses import now_us
+from stream_cluster.service.restores import Restores
 from stream_cluster.service.tasks import Tasks
 from stream_cluster.state.database import database_path
 from stream_cluster.state.partition import Partition, PartitionIdentity
@@ -48,6 +50,7 @@ class Assignment:
         *,
         partitions: int,
         partition_of: Callable[[str], int],
+        restores: Restores,
         fail: Callable[[BaseException], None],
     ) -> None:
         """`partitions` of the events topic; `fail` is told of errors that the service cannot live with."""
@@ -61,12 +64,23 @@ class Assignment:
         self._tasks = tasks
         self._partitions = partitions
         self._partition_of = partition_of
+        self._restores = restores
         self._fail = fail
         self._assigned: set[TopicPartition] | None = None
         self._opening: dict[TopicPartition, asyncio.Task[None]] = {}
         self._paused: set[TopicPartition] = set()
         self._caught_up: set[int] = set()
         self._closing = False
+
+    @property
+    def loading(self) -> set[int]:
+        """Numbers of partitions whose state is not open yet."""
+        return {partition.partition for partition in self._opening}
+
+    @property
+    def paused(self) -> set[int]:
+        """Numbers of partitions that take no records for now."""
+        return {partition.partition for partition in self._paused}
 
     # -- rebalances ------------------------------------------------------------------------------------
 
@@ -119,6 +133,7 @@ class Assignment:
         began = time.monotonic()
         state: Partition | None = None
         try:
+            await self._restores.before_open(partition.partition, lambda: self._log_range(partition))
             updates = await self._update_options(partition.partition)
             state = await asyncio.get_running_loop().run_in_executor(
                 self._context.engine, self._load, partition.partition, updates
@@ -140,6 +155,8 @@ class Assignment:
                 next_offset=runner.next_offset,
                 seconds=round(seconds, 3),
             )
+        except Cancelled:
+            _log.info("partition_not_opened", partition=partition.partition)
         except Exception as error:
             self._fail(error)
         finally:
@@ -154,6 +171,7 @@ class Assignment:
         return UpdateOptions(self._settings.similarity, end, now_us())
 
     def _load(self, number: int, updates: UpdateOptions | None) -> Partition:
+        fault_point("partition_open")
         settings = self._settings
         directory = Path(settings.state.directory)
 
@@ -184,11 +202,10 @@ class Assignment:
         Raises:
             LogGap: records that the state needs are gone, or the topic is a new one.
         """
-        begin = (await until_answered(lambda: self._consumer.beginning_offsets([partition])))[partition]
-        end = (await until_answered(lambda: self._consumer.end_offsets([partition])))[partition]
+        begin, end = await self._log_range(partition)
         stored = state.stored_offset(self._topic, partition.partition)
         if stored is None:
-            return int(begin)
+            return begin
         if stored < begin:
             raise LogGap(
                 f"topic {self._topic} partition {partition.partition}: the state needs offset {stored} next, "
@@ -200,6 +217,12 @@ class Assignment:
                 f"{stored}, but the log ends at {end}; the topic was recreated or truncated"
             )
         return stored
+
+    async def _log_range(self, partition: TopicPartition) -> tuple[int, int]:
+        """First offset that the log has, and the offset after its last."""
+        begin = (await until_answered(lambda: self._consumer.beginning_offsets([partition])))[partition]
+        end = (await until_answered(lambda: self._consumer.end_offsets([partition])))[partition]
+        return int(begin), int(end)
 
     def _rewind(self, partition: TopicPartition) -> None:
         """Read on from what has been applied, if the partition is ours at this moment."""
@@ -220,7 +243,8 @@ class Assignment:
         _log.info("partition_closed", partition=number, next_offset=runner.next_offset)
 
     async def _cancel_opening(self, partition: TopicPartition) -> None:
-        # Loading in a thread cannot be interrupted; it is closed as soon as it is there.
+        # Loading in a thread cannot be interrupted; it is closed as soon as it is there. A restore can.
+        self._restores.cancel(partition.partition)
         if (opening := self._opening.get(partition)) is not None:
             await asyncio.gather(opening, return_exceptions=True)
         if partition.partition in self.runners:
@@ -323,7 +347,9 @@ class Assignment:
 
     def lag_records(self, number: int) -> int | None:
         """Records between next_offset and the end of the log; None before the first fetch."""
-        end = self._consumer.highwater(TopicPartition(self._topic, number))
+        partition = TopicPartition(self._topic, number)
+        # In the midst of a rebalance the consumer has lost what is not closed here yet.
+        end = self._consumer.highwater(partition) if partition in self._consumer.assignment() else None
         return None if end is None else max(0, end - self.runners[number].next_offset)
 
     def refresh_metrics(self) -> None:

@@ -1,4 +1,4 @@
-"""Health and metrics over HTTP: /livez, /readyz, /metrics."""
+"""Health and metrics over HTTP: /livez, /readyz, /metrics, and if wanted the status page."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from stream_cluster.config.settings import HttpSettings
 from stream_cluster.errors import ConfigError
+from stream_cluster.service.status_page import StatusPage
 
 Check = Callable[[], list[str]]
 """Returns what is wrong; nothing when all is well."""
 
 
 class HttpServer:
-    """Serves the three paths and nothing else."""
+    """Serves the three paths, those of the status page if there is one, and nothing else."""
 
     def __init__(
         self,
@@ -23,7 +24,9 @@ class HttpServer:
         registry: CollectorRegistry,
         live: Check,
         ready: Check,
+        *,
         refresh: Callable[[], None],
+        status_page: StatusPage | None = None,
     ) -> None:
         """`refresh` brings gauges up to date before a scrape."""
         self._settings = settings
@@ -33,6 +36,8 @@ class HttpServer:
         application.router.add_get("/livez", _probe(live))
         application.router.add_get("/readyz", _probe(ready))
         application.router.add_get("/metrics", self._metrics)
+        if status_page is not None:
+            status_page.add_to(application)
         self._runner = web.AppRunner(application, access_log=None)
         self.port = settings.port
         """The port listened on, once started."""

@@ -28,10 +28,12 @@ from stream_cluster.config import Settings
 from stream_cluster.config.settings import KafkaSettings
 from stream_cluster.errors import BrokerUnavailable, ConfigError
 from stream_cluster.service.logs import get_logger
+from stream_cluster.service.trouble import trouble_of
 
 _T = TypeVar("_T")
 _RETRY_S = 0.5
 _FETCH_WAIT_MS = 100
+_MEMBER_S = 20.0
 _log = get_logger(__name__)
 
 
@@ -125,9 +127,10 @@ async def start_client(client: _T, settings: KafkaSettings) -> _T:
         except (KafkaConnectionError, NodeNotReadyError, OSError) as error:
             if time.monotonic() >= deadline:
                 await client.stop()  # type: ignore[attr-defined]
+                trouble = await trouble_of(settings, connection_options(settings))
                 raise BrokerUnavailable(
                     f"kafka.bootstrap_servers {settings.bootstrap_servers}: no broker answered within "
-                    f"{settings.connect_timeout_s:g} s ({error})"
+                    f"{settings.connect_timeout_s:g} s ({trouble})"
                 ) from error
             if not told:
                 _log.warning(
@@ -156,6 +159,8 @@ def make_consumer(settings: KafkaSettings, *, group: bool, **overrides: Any) -> 
         "heartbeat_interval_ms": settings.heartbeat_interval_ms,
         "isolation_level": "read_committed",
     }
+    if group and settings.group_instance_id:
+        options["group_instance_id"] = settings.group_instance_id
     return AIOKafkaConsumer(**{**options, **overrides})
 
 
@@ -297,3 +302,23 @@ class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         except Exception as error:
             self._fail(error)
             raise
+
+
+def generation_of(consumer: AIOKafkaConsumer) -> int:
+    """Of the consumer group as this member last joined it, one higher by each rebalance; 0 when in none."""
+    coordinator = getattr(consumer, "_coordinator", None)
+    return max(0, int(getattr(coordinator, "generation", 0)))
+
+
+async def is_member(consumer: AIOKafkaConsumer, partition: TopicPartition, next_offset: int) -> bool:
+    """Whether the group still has this consumer as the owner of the partition.
+
+    Asked by committing an offset: the brokers refuse that of whoever was given up meanwhile. False too when
+    they do not answer, or while the group is being balanced.
+    """
+    try:
+        async with asyncio.timeout(_MEMBER_S):
+            await consumer.commit({partition: next_offset})
+    except (KafkaError, ValueError, TimeoutError):
+        return False
+    return True

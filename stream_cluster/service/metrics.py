@@ -101,11 +101,6 @@ class Metrics:
             _SHARE_BUCKETS,
             "descriptor_type",
         )
-        self.latest_cluster_share = gauge(
-            "latest_task_largest_cluster_share",
-            "Largest cluster's share of the objects of the task that was done last.",
-            "descriptor_type",
-        )
         self.archives_removed = counter("archives_removed", "Archives removed, by reason.", "reason")
         self.removal_failures = counter(
             "archive_removal_failures", "Archives that could not be removed; each is tried again."
@@ -116,6 +111,7 @@ class Metrics:
         self.paused = gauge("paused_partitions", "Partitions paused because the engine is behind.")
         self.ready = gauge("ready", "1 when /readyz succeeds.")
         self._of_the_disk(gauge, histogram)
+        self._of_backups(gauge, counter, histogram)
         self._recall_totals: dict[str, tuple[int, int]] = {}
         self._preset()
 
@@ -130,6 +126,27 @@ class Metrics:
         )
         self.disk_size = gauge("disk_size_bytes", "Size of that file system.", "directory")
         self.state_size = gauge("state_bytes", "Files in state.directory.")
+
+    def _of_backups(
+        self,
+        gauge: Callable[..., Gauge],
+        counter: Callable[..., Counter],
+        histogram: Callable[..., Histogram],
+    ) -> None:
+        self.backups = counter("backups", "Backups that were due, by result.", "result")
+        self.backup_age = gauge(
+            "backup_age_seconds",
+            "Since the newest backup was what the state is; without one, since the partition was opened.",
+            "partition",
+        )
+        self.backup_size = gauge("backup_size_bytes", "Size of the last backup that was stored.", "partition")
+        self.backup_duration = histogram(
+            "backup_duration_seconds", "From the begin of a backup until it is stored.", _TASK_BUCKETS_S
+        )
+        self.restores = counter("restores", "Backups that were to be restored, by result.", "result")
+        self.restore_duration = histogram(
+            "restore_duration_seconds", "From the search for a backup until it is restored.", _TASK_BUCKETS_S
+        )
 
     def _preset(self) -> None:
         """Make every series of a closed label set exist from the start, so that rates see the first count."""
@@ -146,7 +163,6 @@ class Metrics:
             self.recall_found.labels(descriptor_type)
             self.recall.labels(descriptor_type).set(1)
             self.largest_cluster_share.labels(descriptor_type)
-            self.latest_cluster_share.labels(descriptor_type)
         for stage in ("decode", "match", "dead_letter", "commit", "memory"):
             self.stage.labels(stage)
         for status in ("done", "failed", "cancelled"):
@@ -156,6 +172,10 @@ class Metrics:
             self.archives_removed.labels(removal)
         for result in ("delivered", "retried", "given_up"):
             self.callbacks.labels(result)
+        for result in ("stored", "unchanged", "failed", "taken_over"):
+            self.backups.labels(result)
+        for result in ("restored", "damaged", "unfit"):
+            self.restores.labels(result)
 
     def observe_batch(self, outcome: Outcome, duration_s: float, lags_s: Iterable[float]) -> None:
         """Count a committed micro-batch. `lags_s`: seconds from each record's timestamp to the commit."""
@@ -182,8 +202,7 @@ class Metrics:
             self.event_lag.observe(lag_s)
 
     def observe_largest_cluster(self, descriptor_type: str, objects: int, largest_cluster: int) -> None:
-        """Note the largest cluster of a done task; in the histogram, unless it has too few objects."""
-        self.latest_cluster_share.labels(descriptor_type).set(largest_cluster / objects)
+        """Note the largest cluster of a done task, unless it has too few objects."""
         if objects >= _SHARE_MIN_OBJECTS:
             self.largest_cluster_share.labels(descriptor_type).observe(largest_cluster / objects)
 
@@ -200,6 +219,11 @@ class Metrics:
     def forget_partition(self, number: int) -> None:
         """Drop the series of a partition that another worker has now."""
         for metric in (self.lag_records, self.lag_seconds):
+            metric.remove(str(number))
+
+    def forget_backups(self, number: int) -> None:
+        """The same for what is known of its backups."""
+        for metric in (self.backup_age, self.backup_size):
             metric.remove(str(number))
 
     def observe_deletions(self, outcome: Outcome) -> None:

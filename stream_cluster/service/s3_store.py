@@ -13,11 +13,11 @@ from typing import Any, BinaryIO
 
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
-from obstore.store import S3Store as Bucket
 
 from stream_cluster.config.settings import S3Settings
 from stream_cluster.errors import ConfigError, ResultsUnavailable
 from stream_cluster.model import Interrupt, Progress
+from stream_cluster.service.bucket import connect, object_url, probe, short
 from stream_cluster.snapshot.paths import safe_name
 
 # S3 takes at most 10,000 parts, each but the last at least 5 MiB. Memory is a few parts.
@@ -26,8 +26,6 @@ _MAX_PARTS = 10_000
 _PARTS_AT_ONCE = 2
 _BLOCK_BYTES = 1 << 20
 _READ_AHEAD_BYTES = 1 << 18
-_PROBE = ".stream-cluster-write-test"
-_CHECK_RETRY_S = 3.0
 
 
 class S3Store:
@@ -40,7 +38,7 @@ class S3Store:
         self._settings = settings
         self._spool = spool
         self._presign_s = presign_s
-        self._bucket = _connect(settings, settings.retry_s)
+        self._bucket = connect(settings, settings.retry_s)
 
     def check(self) -> None:
         """See `ResultStore.check`. Writes a small object and removes it."""
@@ -54,14 +52,11 @@ class S3Store:
             ) from error
         settings = self._settings
         try:
-            # Whoever starts the service should not wait for all the retries that a task has.
-            bucket = _connect(settings, min(settings.retry_s, _CHECK_RETRY_S))
-            obstore.put(bucket, _PROBE, b"", use_multipart=False)
-            obstore.delete(bucket, _PROBE)
+            probe(settings)
         except (BaseError, OSError) as error:
             where = f" at {settings.endpoint}" if settings.endpoint else ""
             raise ConfigError(
-                f"results.s3: bucket {settings.bucket}{where} cannot be written: {_short(error)}"
+                f"results.s3: bucket {settings.bucket}{where} cannot be written: {short(error)}"
             ) from error
 
     def begin(self, name: PurePosixPath) -> Path:
@@ -92,8 +87,7 @@ class S3Store:
 
     def url(self, name: PurePosixPath) -> str:
         """`s3://bucket/key`."""
-        prefix = self._settings.prefix.strip("/")
-        return f"s3://{self._settings.bucket}/{f'{prefix}/' if prefix else ''}{name}"
+        return object_url(self._settings, name)
 
     def access_url(self, name: PurePosixPath) -> str:
         """A presigned address when `results.presign_s` is set."""
@@ -134,7 +128,7 @@ class S3Store:
         try:
             yield
         except (BaseError, OSError) as error:
-            raise ResultsUnavailable(f"archive {self.url(name)}: {_short(error)}") from error
+            raise ResultsUnavailable(f"archive {self.url(name)}: {short(error)}") from error
 
 
 class _ObjectFile(io.RawIOBase):
@@ -167,37 +161,6 @@ class _ObjectFile(io.RawIOBase):
         return len(data)
 
 
-def _connect(settings: S3Settings, retry_s: float) -> Bucket:
-    assert settings.bucket is not None
-    given = {
-        "endpoint": settings.endpoint,
-        "access_key_id": settings.access_key_id,
-        "secret_access_key": settings.secret_access_key,
-    }
-    return Bucket(
-        settings.bucket,
-        prefix=settings.prefix.strip("/") or None,
-        region=settings.region,
-        # A TypedDict, whose keys mypy cannot see in a comprehension.
-        config={name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
-        client_options={
-            "allow_http": (settings.endpoint or "").startswith("http://"),
-            "timeout": timedelta(seconds=settings.timeout_s),
-            "connect_timeout": timedelta(seconds=min(5.0, settings.timeout_s)),
-        },
-        retry_config={
-            # The time is the limit, not the number.
-            "max_retries": 1000 if retry_s else 0,
-            "retry_timeout": timedelta(seconds=retry_s),
-            "backoff": {
-                "init_backoff": timedelta(seconds=0.1),
-                "max_backoff": timedelta(seconds=5),
-                "base": 2,
-            },
-        },
-    )
-
-
 def _blocks(file: Path, size_bytes: int, interrupt: Interrupt, progress: Progress) -> Iterator[bytes]:
     sent = 0
     with file.open("rb") as source:
@@ -208,8 +171,3 @@ def _blocks(file: Path, size_bytes: int, interrupt: Interrupt, progress: Progres
             progress("upload", sent / size_bytes)
         # The last moment at which the parts can be dropped.
         interrupt.check()
-
-
-def _short(error: Exception) -> str:
-    """The first line of what the store says; the rest is for its developers."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:500]

@@ -25,9 +25,10 @@ import numpy.typing as npt
 
 from stream_cluster.config import ImageSettings, PageSettings
 from stream_cluster.errors import ResultsUnavailable
+from stream_cluster.faults import fault_point
 from stream_cluster.model import Interrupt, Progress
 from stream_cluster.snapshot.clusters import Clusters
-from stream_cluster.snapshot.columns import FIGURE_OF, IMAGE, Column, csv_value
+from stream_cluster.snapshot.columns import IMAGE, Column, csv_value
 from stream_cluster.snapshot.quality import Quality
 from stream_cluster.snapshot.report.charts import Curve
 from stream_cluster.snapshot.report.facts import read_facts, read_tracks
@@ -110,10 +111,12 @@ def write_archive(
                 temporary.chmod(0o640)
                 _write_zip(file, content, interrupt, progress)
                 file.flush()
+                fault_point("archive_sync")
                 os.fsync(file.fileno())
             size_bytes, sha256 = temporary.stat().st_size, _sha256(temporary, interrupt)
+            fault_point("archive_rename")
             temporary.replace(target)
-            _sync_directory(target.parent)
+            sync_directory(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -124,7 +127,7 @@ def write_archive(
 def _write_zip(file: BinaryIO, content: ArchiveContent, interrupt: Interrupt, progress: Progress) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESS_LEVEL) as archive:
         with _entry(archive, "clusters.jsonl") as write:
-            _write_jsonl(write, content, interrupt, progress)
+            _write_jsonl(write, content.selection, content.clusters, interrupt, progress)
         with _entry(archive, "report.csv") as write:
             for block in _report(content, interrupt, progress):
                 write(block)
@@ -159,22 +162,27 @@ def _entry(archive: zipfile.ZipFile, name: str) -> Iterator[Callable[[bytes], ob
 
 
 def _write_jsonl(
-    write: Callable[[bytes], object], content: ArchiveContent, interrupt: Interrupt, progress: Progress
+    write: Callable[[bytes], object],
+    selection: Selection,
+    clusters: Clusters,
+    interrupt: Interrupt,
+    progress: Progress,
 ) -> None:
     encoder = msgspec.json.Encoder()
-    clusters, ids = content.clusters, content.selection.ids
+    ids = selection.ids
+    # Bytes: an item of an array costs far more to look at.
+    low = None if selection.low is None else selection.low.tobytes()
     buffer = bytearray()
     # Positions and sizes as plain integers in blocks: a slice of an array costs more than a small cluster.
     for begin in range(0, len(clusters), _BLOCK):
         end = min(begin + _BLOCK, len(clusters))
         positions = iter(clusters.order[clusters.starts[begin] : clusters.starts[end]].tolist())
-        figures = content.quality.figures(slice(begin, end))
-        rows = zip(clusters.sizes[begin:end].tolist(), *figures.values(), strict=True)
-        for cluster, (size, *values) in enumerate(rows, begin):
-            objects = [ids[position] for position in itertools.islice(positions, size)]
-            line = {"cluster": cluster, "id": objects[0], "size": size}
-            line.update(zip(figures, values, strict=True))
-            line["objects"] = objects
+        for cluster, size in enumerate(clusters.sizes[begin:end].tolist(), begin):
+            members = list(itertools.islice(positions, size))
+            objects = [ids[position] for position in members]
+            line = {"cluster": cluster, "id": objects[0], "size": size, "objects": objects}
+            if low is not None and (marked := [ids[position] for position in members if low[position]]):
+                line["low_quality"] = marked
             encoder.encode_into(line, buffer, -1)
             buffer += b"\n"
             if len(buffer) > 1 << 20:
@@ -196,7 +204,9 @@ def _report(content: ArchiveContent, interrupt: Interrupt, progress: Progress) -
         positions = clusters.order[begin : begin + _BLOCK]
         numbers = clusters.numbers[positions].tolist()
         ids = [csv_value(selection.ids[position]) for position in positions.tolist()]
-        writer.writerows(zip(numbers, ids, *_columns(content, positions), strict=True))
+        writer.writerows(
+            zip(numbers, ids, *_values(content.view, selection, positions, columns), strict=True)
+        )
         yield buffer.getvalue().encode()
         buffer.seek(0)
         buffer.truncate()
@@ -204,20 +214,6 @@ def _report(content: ArchiveContent, interrupt: Interrupt, progress: Progress) -
         progress("report", begin / len(selection))
     yield buffer.getvalue().encode()
     progress("report", 1.0)
-
-
-def _columns(content: ArchiveContent, positions: npt.NDArray[np.int64]) -> list[list[Any]]:
-    """The values of each column of the report, of its object or of its object's cluster."""
-    of_objects = [column for column in content.columns if column.name not in FIGURE_OF]
-    found = iter(_values(content.view, content.selection, positions, of_objects))
-    figures: Mapping[str, list[Any]] = {}
-    if len(of_objects) < len(content.columns):
-        numbers = content.clusters.numbers[positions].astype(np.int64)
-        figures = content.quality.figures(numbers) | {"size": content.clusters.sizes[numbers].tolist()}
-    return [
-        figures[FIGURE_OF[column.name]] if column.name in FIGURE_OF else next(found)
-        for column in content.columns
-    ]
 
 
 def _values(
@@ -329,7 +325,7 @@ def _sha256(path: Path, interrupt: Interrupt) -> str:
     return digest.hexdigest()
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Make a rename in it durable."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:

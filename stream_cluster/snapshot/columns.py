@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from stream_cluster.errors import TaskError
-from stream_cluster.messages import CLUSTER_COLUMNS, column_problem, format_time
+from stream_cluster.messages import column_problem, format_time
 from stream_cluster.model import ObjectType
+from stream_cluster.snapshot.selection import low_quality_sql
 
 # What a spreadsheet may evaluate: a formula's first character, also its full-width form, at the start or
 # after what an import may strip; and the characters at which an import may begin a new cell.
@@ -40,9 +41,6 @@ class Column:
 # its descriptor, or else the avatar of the face.
 IMAGE = Column("image", "coalesce(objects.image, objects.avatar)", lambda reference: reference)
 
-FIGURE_OF = {name: name.removeprefix("cluster_") for name in CLUSTER_COLUMNS}
-"""Columns that tell about the cluster of an object, and the names of these figures in clusters.jsonl."""
-
 # Columns whose source is not the column of `objects` with the same name.
 _SPECIAL = {
     "create_time": Column("create_time", "objects.create_time_us", _time),
@@ -50,8 +48,10 @@ _SPECIAL = {
 }
 
 
-def resolve_columns(object_type: ObjectType, names: Sequence[str]) -> list[Column]:
-    """The columns of the given names, in the order given.
+def resolve_columns(
+    object_type: ObjectType, names: Sequence[str], min_quality: float | None = None
+) -> list[Column]:
+    """The columns of the given names, in the order given. `low_quality` is 1 or 0, or empty without a bound.
 
     Raises:
         TaskError: `bad_request`; the message lists the columns that exist.
@@ -59,4 +59,6 @@ def resolve_columns(object_type: ObjectType, names: Sequence[str]) -> list[Colum
     problem = column_problem(object_type, names)
     if problem is not None:
         raise TaskError("bad_request", f"content.report.columns: {problem}")
-    return [_SPECIAL.get(name) or Column(name, f"objects.{name}") for name in names]
+    low_quality = "NULL" if min_quality is None else low_quality_sql(min_quality)
+    special = {**_SPECIAL, "low_quality": Column("low_quality", low_quality)}
+    return [special.get(name) or Column(name, f"objects.{name}") for name in names]

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from stream_cluster.graph.apart import Apart
 from stream_cluster.graph.average import merge_above
 from stream_cluster.graph.forest import ForestBuilder
 from stream_cluster.graph.groups import Groups
 from stream_cluster.graph.strongest import CAPACITY, StrongestLinks
-from stream_cluster.matching import all_pairs, quantise
+from stream_cluster.matching import all_pairs
 from stream_cluster.matching.codes import inverse_norms
 from stream_cluster.model import Codes, Interrupt, Labels, Links, Progress
 from stream_cluster.snapshot.clusters import labels_by_matching, labels_from_forest
+from stream_cluster.snapshot.directions import directions, lowered
+from stream_cluster.snapshot.gate import Gate, attach_by_average
 from stream_cluster.snapshot.selection import Selection
 from stream_cluster.state.view import PartitionView
 
 _SMALL_COMPONENT = 64
 """Pairs of components up to this many groups are listed, not searched for."""
 _BLOCK_PAIRS = 1 << 20
-_ROUNDING_ANGLE = 1e-3
-"""More than float32 can be wrong about the angle between two directions."""
 
 Ids = npt.NDArray[np.int64]
 
@@ -37,12 +37,15 @@ class AverageLabels:
     """Cluster of each position of the selection, numbered without gaps."""
     components: Labels
     """Connected component of each at the same threshold."""
+    merges_prevented: int
+    """Pairs of clusters, without what was attached, above the threshold that only `apart` keeps apart."""
 
 
 def labels_by_average(
     view: PartitionView,
     selection: Selection,
     threshold_cosine: float,
+    gate: Gate | None = None,
     *,
     from_forest: bool,
     interrupt: Interrupt,
@@ -53,9 +56,11 @@ def labels_by_average(
 ) -> AverageLabels:
     """Average linkage of the selected objects, cut at a threshold; members of a track begin as one group.
 
-    Every cluster lies inside a connected component, so only components of three and more are looked into.
-    Those come from the forest (`from_forest`), or from matching, whose links then serve for both. With many
-    more than `capacity` links, the strongest are merged first, and the rest is searched for between groups.
+    Every cluster lies inside a connected component, so only components of three and more are looked into, and
+    those of two where objects are to be kept apart. They come from the forest (`from_forest`), or from
+    matching, whose links then serve for both. With many more than `capacity` links, the strongest are merged
+    first, and the rest is searched for between groups. Objects that do not pass the `gate`, which needs
+    matching, are attached at the end.
 
     What is matched goes to `forest` too, from `low_cosine` on, which may be lower than the threshold.
 
@@ -63,9 +68,10 @@ def labels_by_average(
         Cancelled, TaskError: by `interrupt`.
     """
     strongest = None
-    if from_forest:
+    apart = selection.apart
+    if from_forest and gate is None:
         components = labels_from_forest(view, selection, threshold_cosine)
-        rest = np.flatnonzero(np.bincount(components)[components] > 2)
+        rest = np.flatnonzero(np.bincount(components)[components] > (2 if apart is None else 1))
         codes = view.codes(selection.space, selection.rows[rest])
     else:
         rest = np.arange(len(selection))
@@ -77,26 +83,46 @@ def labels_by_average(
             selection,
             threshold_cosine,
             strongest,
-            forest,
+            gate,
+            forest=forest,
             low_cosine=low_cosine,
             interrupt=interrupt,
             progress=progress,
         )
-    groups = Groups(codes, inverse_norms(codes))
+    groups = Groups(codes, inverse_norms(codes), _apart_in(apart, rest, len(selection), gate))
     if selection.tracks is not None:
-        tracks = selection.tracks[rest]
-        on_track = np.flatnonzero(tracks >= 0)
-        groups.join(on_track, tracks[on_track], interrupt)
-    merge_inside(
+        _join_tracks(groups, selection.tracks[rest], gate, interrupt)
+    prevented = merge_inside(
         groups,
         components[rest],
         threshold_cosine,
         strongest,
+        None if gate is None else gate.low,
         capacity=capacity,
         interrupt=interrupt,
         progress=progress,
     )
-    return AverageLabels(_labels(components, rest, groups), components)
+    labels = _labels(components, rest, groups)
+    if gate is not None:
+        labels = attach_by_average(groups, gate, threshold_cosine, interrupt)
+        # What was attached belongs to the component of its cluster, whatever links it has.
+        components = components[labels]
+    return AverageLabels(_numbered(labels), _numbered(components), prevented)
+
+
+def _apart_in(apart: Apart | None, rest: Ids, count: int, gate: Gate | None) -> Apart | None:
+    """Who is to be kept apart, by position in `rest`. A low object that follows its track stands for it."""
+    if apart is None:
+        return None
+    names = np.full(count, -1)
+    names[rest] = np.arange(len(rest))
+    return apart.renamed(names if gate is None else names[gate.leaders()])
+
+
+def _join_tracks(groups: Groups, tracks: Ids, gate: Gate | None, interrupt: Interrupt) -> None:
+    """Make a group of each track, without the low objects of a track that has others."""
+    on_track = np.flatnonzero(tracks >= 0 if gate is None else (tracks >= 0) & (gate.leader < 0))
+    groups.join(on_track, tracks[on_track], interrupt)
 
 
 def merge_inside(
@@ -104,11 +130,12 @@ def merge_inside(
     components: Labels,
     threshold_cosine: float,
     strongest: StrongestLinks | None = None,
+    low: npt.NDArray[np.bool_] | None = None,
     *,
     interrupt: Interrupt,
     progress: Progress,
     capacity: int = CAPACITY,
-) -> None:
+) -> int:
     """Merge groups by average linkage until no average is above the threshold; stage `linkage`.
 
     Args:
@@ -116,19 +143,23 @@ def merge_inside(
         components: connected component of each object at the threshold, shape (n,).
         strongest: average similarities of the groups, all that are above the threshold or the strongest of
             them; None to search for them.
+        low: objects whose groups stay as they are, shape (n,).
+
+    Returns:
+        How many pairs of groups are above the threshold and may not merge.
 
     Raises:
         Cancelled, TaskError: by `interrupt`; the groups are then of no use.
     """
     forward = _forward(progress)
-    search = _Search(groups, components, threshold_cosine, capacity, interrupt, forward)
+    search = _Search(groups, components, threshold_cosine, low, capacity, interrupt, forward)
     if strongest is None:
         strongest = search.links()
     while True:
         links, level = strongest.result()
         merge_above(groups, links, level, interrupt=interrupt, progress=forward)
         if strongest.complete:
-            return
+            return search.prevented()
         strongest = search.links()
 
 
@@ -144,12 +175,17 @@ def _forward(progress: Progress) -> Progress:
     return tell
 
 
-def _labels(components: Labels, rest: Ids, groups: Groups) -> Labels:
-    """Clusters of all positions: groups of the rest, and components of the others. int32, without gaps."""
+def _labels(components: Labels, rest: Ids, groups: Groups) -> Ids:
+    """Clusters of all positions: groups of the rest, and components of the others."""
     cluster = components.astype(np.int64)
     cluster[rest] = len(components) + groups.group_of()
-    _, labels = np.unique(cluster, return_inverse=True)
-    return labels.astype(np.int32)
+    return cluster
+
+
+def _numbered(labels: npt.NDArray[np.integer]) -> Labels:
+    """The same labels without gaps, int32."""
+    numbered: Labels = np.unique(labels, return_inverse=True)[1].astype(np.int32)
+    return numbered
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,27 +196,41 @@ class _Search:
     components: Labels
     """Component of each object of the groups."""
     threshold_cosine: float
+    low: npt.NDArray[np.bool_] | None
+    """Objects whose groups are not looked at."""
     capacity: int
     interrupt: Interrupt
     progress: Progress
 
     def links(self) -> StrongestLinks:
-        """Average similarities of groups, as they are now."""
+        """Average similarities of groups that may merge, as they are now."""
         found = StrongestLinks(self.threshold_cosine, self.capacity)
-        names = self.groups.names()
+        for links in self._found(self.groups.names()):
+            found.add(self.groups.allowed(links))
+        return found
+
+    def prevented(self) -> int:
+        """Pairs of groups above the threshold that may not merge."""
+        occupied = self.groups.occupied()
+        if occupied is None:
+            return 0
+        return sum(len(links) - len(self.groups.allowed(links)) for links in self._found(occupied.names()))
+
+    def _found(self, names: Ids) -> Iterator[Links]:
+        """All pairs of the groups above the threshold, inside of components."""
+        if self.low is not None:
+            names = names[~self.low[names]]
         component = self.components[names]
         order = np.argsort(component, kind="stable")
         names = names[order]
         _, begins, sizes = np.unique(component[order], return_index=True, return_counts=True)
         for a, b in self._listed(names, begins, sizes):
-            found.add(self._above(a, b))
+            yield self._above(a, b)
         large = sizes > _SMALL_COMPONENT
         work = np.cumsum(sizes[large].astype(np.float64) ** 2)
         for number, (begin, size) in enumerate(zip(begins[large], sizes[large], strict=True)):
-            for links in self._matched(names[begin : begin + size]):
-                found.add(links)
+            yield from self._matched(names[begin : begin + size])
             self.progress("linkage", float(work[number] / work[-1]) / 2)
-        return found
 
     def _listed(self, names: Ids, begins: Ids, sizes: Ids) -> Iterator[tuple[Ids, Ids]]:
         """All pairs inside each small component."""
@@ -198,8 +248,8 @@ class _Search:
         if not several.any():
             yield from self._pairs(self.groups.codes, self.threshold_cosine, names)
             return
-        codes, angle = _directions(self.groups, names, self.interrupt)
-        for links in self._pairs(codes, _lowered(self.threshold_cosine, 2 * angle), None):
+        codes, angle = directions(self.groups, names, self.interrupt)
+        for links in self._pairs(codes, lowered(self.threshold_cosine, 2 * angle), None):
             exact = ~(several[links.a] | several[links.b])
             exact &= links.similarity > np.float32(self.threshold_cosine)
             yield Links(
@@ -223,45 +273,3 @@ class _Search:
         similarity = self.groups.similarities(a, b, self.interrupt)
         keep = similarity > np.float32(self.threshold_cosine)
         return Links(a[keep].astype(np.uint32), b[keep].astype(np.uint32), similarity[keep])
-
-
-def _directions(groups: Groups, names: Ids, interrupt: Interrupt) -> tuple[Codes, float]:
-    """The mean of each group as a code, shape (k, dim), and the largest angle between a mean and its code.
-
-    A group of one has its own code.
-    """
-    codes = np.empty((len(names), groups.dim), np.int8)
-    angle = 0.0
-    for first in range(0, len(names), 4096):
-        some = names[first : first + 4096]
-        part = codes[first : first + 4096]
-        part[:] = groups.codes[some]
-        several = np.flatnonzero(groups.sizes[some] > 1)
-        if len(several):
-            means, _ = groups.vectors(some[several])
-            rounded = quantise(means)
-            part[several] = rounded
-            angle = max(angle, _largest_angle(means, rounded))
-        interrupt.check()
-    return codes, angle
-
-
-def _largest_angle(means: npt.NDArray[np.float32], codes: Codes) -> float:
-    dots = np.einsum("ij,ij->i", means, codes, dtype=np.float64)
-    squares = np.einsum("ij,ij->i", means, means, dtype=np.float64) * np.einsum(
-        "ij,ij->i", codes, codes, dtype=np.float64
-    )
-    # A mean of zero has no direction, and an average of 0 with everything.
-    cosines = dots[squares > 0] / np.sqrt(squares[squares > 0])
-    return math.acos(min(1.0, float(cosines.min(initial=1.0)))) + _ROUNDING_ANGLE
-
-
-def _lowered(threshold_cosine: float, angle: float) -> float:
-    """A cosine that the codes of two groups exceed when their average similarity is above the threshold.
-
-    The average is the cosine of the means times their lengths, which are at most 1; directions that are
-    rounded by an angle in all are at most that angle further apart. A negative average says nothing.
-    """
-    if threshold_cosine < 0:
-        return -2.0
-    return math.cos(min(math.pi, math.acos(min(1.0, threshold_cosine)) + angle))

@@ -11,7 +11,7 @@ import msgspec
 from stream_cluster.config import ChainingSettings, ImageSettings, PageSettings, Settings, SimilaritySettings
 from stream_cluster.errors import TaskError
 from stream_cluster.messages import TaskRequest
-from stream_cluster.model import DescriptorType, Linkage, ObjectType
+from stream_cluster.model import CannotLink, DescriptorType, Linkage, ObjectType
 from stream_cluster.snapshot.columns import Column, resolve_columns
 from stream_cluster.snapshot.filters import Condition, compile_filters
 from stream_cluster.snapshot.threshold import threshold_on
@@ -34,6 +34,8 @@ class ClusteringRequest:
     similarity: SimilaritySettings
     use_track_info: bool
     linkage: Linkage
+    min_quality: float | None
+    cannot_link: CannotLink | None
     conditions: list[Condition]
     read_time_us: int | None
     """The default of `create_time__lt`: objects dated after the task was read do not belong to it. None: no
@@ -81,9 +83,11 @@ def resolve_request(task: TaskRequest, settings: Settings, read_time_us: int) ->
         similarity=settings.similarity,
         use_track_info=content.use_track_info,
         linkage=content.linkage,
+        min_quality=content.min_quality,
+        cannot_link=content.cannot_link,
         conditions=compile_filters(content.filters, content.object_type, read_time_us),
         read_time_us=read_time_us,
-        columns=resolve_columns(content.object_type, content.report.columns or []),
+        columns=resolve_columns(content.object_type, content.report.columns or [], content.min_quality),
         images=settings.images if content.save_images else None,
         page=settings.page if with_page else None,
         chaining=settings.chaining,

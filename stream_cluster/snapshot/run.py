@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from stream_cluster import __version__
 from stream_cluster.errors import TaskError
+from stream_cluster.faults import fault_point
 from stream_cluster.graph.components import track_pairs
 from stream_cluster.graph.curve import threshold_curve
 from stream_cluster.graph.forest import ForestBuilder
@@ -23,8 +27,9 @@ from stream_cluster.snapshot.clusters import (
     links_of_positions,
     number_clusters,
 )
+from stream_cluster.snapshot.gate import Gate, attach_by_link
 from stream_cluster.snapshot.linkage import labels_by_average
-from stream_cluster.snapshot.quality import chaining_warnings, measure_quality, task_figures
+from stream_cluster.snapshot.quality import chaining_warnings, measure_quality
 from stream_cluster.snapshot.report.charts import Curve
 from stream_cluster.snapshot.request import ClusteringRequest, find_space
 from stream_cluster.snapshot.selection import Selection, count_without_descriptor, select
@@ -74,8 +79,6 @@ class SnapshotResult:
     """`forest` or `rematch`."""
     timings_s: Mapping[str, float]
     """Seconds by stage. Not in the archive, whose bytes depend on the data alone."""
-    warnings: Sequence[Mapping[str, Any]]
-    """Those of the manifest."""
 
 
 def run_snapshot(
@@ -96,6 +99,7 @@ def run_snapshot(
         ResultsUnavailable: the archive cannot be written.
     """
 
+    fault_point("snapshot")
     with view.stoppable(interrupt):
         return _run(view, request, target, interrupt=interrupt, progress=progress, as_of=as_of)
 
@@ -160,14 +164,7 @@ def _run(
         curve=curve,
         warnings=warnings,
         manifest=_manifest(
-            request,
-            selection,
-            threshold,
-            method=method,
-            as_of=as_of,
-            counts=counts,
-            figures=task_figures(clusters, quality),
-            warnings=warnings,
+            request, selection, threshold, method=method, as_of=as_of, counts=counts, warnings=warnings
         ),
     )
     archive = write_archive(target, content, interrupt=interrupt, progress=overall)
@@ -181,7 +178,6 @@ def _run(
         as_of=as_of,
         method=method,
         timings_s=timings_s,
-        warnings=warnings,
     )
 
 
@@ -193,6 +189,8 @@ def _select(view: PartitionView, request: ClusteringRequest, interrupt: Interrup
         with_tracks=request.use_track_info,
         interrupt=interrupt,
         read_time_us=request.read_time_us,
+        min_quality=request.min_quality,
+        with_frames=request.cannot_link is not None,
     )
     if not len(selection):
         # The last filter that left anything out left nothing over.
@@ -214,6 +212,8 @@ class _Clustering:
     forest: Links
     """Spanning forest of the links of positions above `low_cosine`."""
     low_cosine: float
+    merges_prevented: int | None = None
+    """Of average linkage: see `AverageLabels`."""
 
 
 def _cluster(
@@ -226,16 +226,21 @@ def _cluster(
     progress: Progress,
 ) -> _Clustering:
     cosine = threshold.cosine
+    gate = None
+    if selection.low is not None and selection.low.any():
+        gate = Gate.of(selection.low, selection.tracks)
     forest = ForestBuilder()
     low = _low_cosine(request, selection, cosine)
-    from_forest = selection.is_whole_space and cosine >= selection.space.floor_cosine
+    # Paths of the forest may run through objects that are to form no group.
+    from_forest = gate is None and selection.is_whole_space and cosine >= selection.space.floor_cosine
     method = "forest" if from_forest else "rematch"
-    components = None
+    components = prevented = None
     if request.linkage == "average":
         found = labels_by_average(
             view,
             selection,
             cosine,
+            gate,
             from_forest=from_forest,
             interrupt=interrupt,
             progress=progress,
@@ -243,18 +248,29 @@ def _cluster(
             low_cosine=low,
         )
         labels, components = found.labels, number_clusters(found.components)
+        prevented = found.merges_prevented
     elif from_forest:
         labels = labels_from_forest(view, selection, cosine)
     else:
         codes = view.codes(selection.space, selection.rows)
         labels = labels_by_matching(
-            codes, selection, cosine, None, forest, low_cosine=low, interrupt=interrupt, progress=progress
+            codes,
+            selection,
+            cosine,
+            None,
+            gate,
+            forest=forest,
+            low_cosine=low,
+            interrupt=interrupt,
+            progress=progress,
         )
+        if gate is not None:
+            labels = attach_by_link(codes, labels, gate, cosine, interrupt)
     interrupt.check()
     if from_forest:
         low = selection.space.floor_cosine
         forest.add(links_of_positions(view, selection, low))
-    return _Clustering(number_clusters(labels), components, method, forest.result(), low)
+    return _Clustering(number_clusters(labels), components, method, forest.result(), low, prevented)
 
 
 def _low_cosine(request: ClusteringRequest, selection: Selection, threshold_cosine: float) -> float:
@@ -317,12 +333,28 @@ def _counts(view: PartitionView, selection: Selection, clustering: _Clustering) 
         "records_rejected": rejected,
         "without_descriptor": count_without_descriptor(view, space),
     }
+    if selection.low is not None:
+        counts["low_quality"] = _low_quality(selection.low, clusters)
+    if selection.apart is not None:
+        counts["cannot_link"] = {
+            "objects": len(selection.apart),
+            "frames": len(np.unique(selection.apart.frames)),
+            "merges_prevented": clustering.merges_prevented,
+        }
     if (components := clustering.components) is not None:
         counts["components"] = {
             "clusters": len(components),
             "largest_cluster": int(components.sizes[0]),
         }
     return counts
+
+
+def _low_quality(low: npt.NDArray[np.bool_], clusters: Clusters) -> dict[str, int]:
+    """Objects of low quality, and how many of them are in a cluster with others that are not."""
+    others = np.bincount(clusters.numbers[~low], minlength=len(clusters))
+    attached = int(np.count_nonzero(others[clusters.numbers[low]]))
+    objects = int(np.count_nonzero(low))
+    return {"objects": objects, "attached": attached, "unattached": objects - attached}
 
 
 def _manifest(
@@ -333,7 +365,6 @@ def _manifest(
     method: str,
     as_of: Mapping[str, Any] | None,
     counts: Mapping[str, Any],
-    figures: Mapping[str, Any],
     warnings: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """manifest.json: everything that determines the result."""
@@ -354,6 +385,8 @@ def _manifest(
             "threshold_cosine": threshold.cosine,
             "similarity": threshold.scale.parameters,
             "linkage": request.linkage,
+            "min_quality": request.min_quality,
+            "cannot_link": request.cannot_link,
             "use_track_info": request.use_track_info,
             "save_images": request.images is not None,
             "columns": [column.name for column in request.columns],
@@ -361,6 +394,5 @@ def _manifest(
         "method": method,
         "as_of": as_of,
         "counts": counts,
-        "figures": figures,
         "warnings": warnings,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from stream_cluster.graph.apart import Apart
 from stream_cluster.model import Interrupt
 from stream_cluster.snapshot.filters import Condition, where_clause
 from stream_cluster.state.schema import ROW_MASK
@@ -55,6 +57,10 @@ class Selection:
     """Object id of each position."""
     tracks: npt.NDArray[np.int64] | None
     """Number of each position's track, -1 for none; None when the task does not use tracks."""
+    low: npt.NDArray[np.bool_] | None
+    """Whether each position's quality is below the task's `min_quality`; None when it has none."""
+    apart: Apart | None
+    """Positions that one frame shows, of different people; None when the task does not ask for it."""
     in_space: int
     """Objects of the space, selected or not."""
     removed_by_filter: Mapping[str, int]
@@ -79,9 +85,12 @@ def select(
     with_tracks: bool,
     interrupt: Interrupt,
     read_time_us: int | None = None,
+    min_quality: float | None = None,
+    with_frames: bool = False,
 ) -> Selection:
     """The objects of a space that meet all conditions.
 
+    `with_tracks`, `min_quality`, `with_frames` ask for `tracks`, `low` and `apart` of the selection.
     `read_time_us` is the default of `create_time__lt`, for objects with a time; None: no default.
 
     Raises:
@@ -96,13 +105,16 @@ def select(
             # recognised as such and the archive does not depend on when the task was read.
             if future_objects:
                 applied.append(_dated("<", read_time_us))
-        rows, ids, tracks = _read(view, space, applied, with_tracks=with_tracks)
+        read = _Reader(with_tracks, min_quality, with_frames)
+        rows, ids = read.objects(view, space, applied)
         in_space = _count(view, space, []) if applied else len(rows)
         # Last of all filters, as it is no filter of the task.
         removed = _removed(view, space, conditions, in_space, len(rows) + future_objects)
     if future_objects:
         removed["create_time__lt"] = future_objects
-    return Selection(space, rows, ids, tracks, in_space, removed, future_objects)
+    return Selection(
+        space, rows, ids, read.tracks(), read.low(), read.apart(), in_space, removed, future_objects
+    )
 
 
 def count_without_descriptor(view: PartitionView, space: SpaceRecord) -> int:
@@ -123,31 +135,89 @@ def count_without_descriptor(view: PartitionView, space: SpaceRecord) -> int:
     return int(next(view.query(sql, (msgspec.json.encode(others).decode(), space.space_id)))[0])
 
 
-def _read(
-    view: PartitionView, space: SpaceRecord, conditions: Sequence[Condition], *, with_tracks: bool
-) -> tuple[npt.NDArray[np.uint32], PackedStrings, npt.NDArray[np.int64] | None]:
-    where, parameters = where_clause(space, conditions)
-    columns = f"key & {ROW_MASK}, object_id" + (", track_id" if with_tracks else "")
-    rows = array("I")
-    ids = PackedStrings()
-    tracks = array("q")
-    track_numbers: dict[str, int] = {}
-    # Two queries, because SQLite sorts NULL first and an index cannot put it last.
-    for known in ("create_time_us IS NOT NULL", "create_time_us IS NULL"):
-        sql = f"SELECT {columns} FROM objects WHERE {where} AND {known} ORDER BY create_time_us, object_id"
-        for row, object_id, *track in view.query(sql, parameters):
-            rows.append(row)
-            ids.append(object_id)
-            if with_tracks:
-                track_id = track[0]
-                tracks.append(
-                    -1 if track_id is None else track_numbers.setdefault(track_id, len(track_numbers))
-                )
-    return (
-        np.frombuffer(rows, np.uint32) if rows else np.empty(0, np.uint32),
-        ids,
-        (np.frombuffer(tracks, np.int64) if tracks else np.empty(0, np.int64)) if with_tracks else None,
-    )
+class _Reader:
+    """Reads the chosen objects, and collects what the task needs of each."""
+
+    def __init__(self, with_tracks: bool, min_quality: float | None, with_frames: bool) -> None:
+        self._with_tracks = with_tracks
+        self._with_frames = with_frames
+        # A number of ours, written so that SQLite reads the very same.
+        self._is_low = "0" if min_quality is None else low_quality_sql(min_quality)
+        self._low: array[int] | None = None if min_quality is None else array("b")
+        self._tracks = array("q")
+        self._track_numbers: dict[str, int] = {}
+        self._frames = bytearray()
+        self._in_frame = array("q")
+
+    def objects(
+        self, view: PartitionView, space: SpaceRecord, conditions: Sequence[Condition]
+    ) -> tuple[npt.NDArray[np.uint32], PackedStrings]:
+        """Rows and ids of the objects that meet the conditions, in order of age."""
+        where, parameters = where_clause(space, conditions)
+        columns = f"key & {ROW_MASK}, object_id, "
+        # What is not wanted is not read: the index has the rest without the objects themselves.
+        columns += "track_id, " if self._with_tracks or self._with_frames else "NULL, "
+        columns += "source, frame_id, " if self._with_frames else "NULL, NULL, "
+        columns += self._is_low
+        wants_more = self._with_tracks or self._with_frames or self._low is not None
+        rows = array("I")
+        ids = PackedStrings()
+        # Two queries, because SQLite sorts NULL first and an index cannot put it last.
+        for known in ("create_time_us IS NOT NULL", "create_time_us IS NULL"):
+            sql = (
+                f"SELECT {columns} FROM objects WHERE {where} AND {known} ORDER BY create_time_us, object_id"
+            )
+            for row, object_id, track_id, source, frame_id, is_low in view.query(sql, parameters):
+                rows.append(row)
+                ids.append(object_id)
+                if wants_more:
+                    self._take(len(ids) - 1, track_id, source, frame_id, is_low)
+        return np.frombuffer(rows, np.uint32) if rows else np.empty(0, np.uint32), ids
+
+    def _take(
+        self, position: int, track_id: str | None, source: str | None, frame_id: str | None, is_low: int
+    ) -> None:
+        if self._low is not None:
+            self._low.append(is_low)
+        numbers = self._track_numbers
+        self._tracks.append(-1 if track_id is None else numbers.setdefault(track_id, len(numbers)))
+        if source is not None and frame_id is not None:
+            # 16 bytes an object, where a dictionary of the names would take 300.
+            name = f"{len(source)}:{source}{frame_id}".encode()
+            self._frames += hashlib.blake2b(name, digest_size=16).digest()
+            self._in_frame.append(position)
+
+    def tracks(self) -> npt.NDArray[np.int64] | None:
+        """Track of each object, if wanted."""
+        return _int64(self._tracks) if self._with_tracks else None
+
+    def low(self) -> npt.NDArray[np.bool_] | None:
+        """Which objects are of low quality, if wanted."""
+        if self._low is None:
+            return None
+        return np.frombuffer(self._low, np.int8).astype(np.bool_) if self._low else np.empty(0, np.bool_)
+
+    def apart(self) -> Apart | None:
+        """Who is in one frame, if wanted. An object without a track is a person of its own."""
+        if not self._with_frames:
+            return None
+        positions, tracks = _int64(self._in_frame), _int64(self._tracks)
+        halves = np.frombuffer(bytes(self._frames), np.uint64).reshape(-1, 2)
+        order = np.lexsort((halves[:, 1], halves[:, 0]))
+        halves = halves[order]
+        is_new = np.ones(len(halves), np.bool_)
+        is_new[1:] = (halves[1:] != halves[:-1]).any(axis=1)
+        people = np.where(tracks < 0, len(self._track_numbers) + np.arange(len(tracks)), tracks)
+        return Apart(positions[order], np.cumsum(is_new) - 1, people[positions[order]])
+
+
+def _int64(values: array[int]) -> npt.NDArray[np.int64]:
+    return np.frombuffer(values, np.int64) if values else np.empty(0, np.int64)
+
+
+def low_quality_sql(min_quality: float) -> str:
+    """An expression that is 1 for an object of lower quality, else 0. An object without a quality passes."""
+    return f"coalesce(quality < {min_quality!r}, 0)"
 
 
 def _dated(operator: str, time_us: int) -> Condition:

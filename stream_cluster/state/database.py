@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from stream_cluster.errors import ConfigError, StateCorrupt, StateError, StateFormatError
-from stream_cluster.state.schema import APPLICATION_ID, DDL, FORMAT_VERSION, UPGRADE_1_TO_2
+from stream_cluster.state.schema import APPLICATION_ID, DDL, FORMAT_VERSION, UPGRADE_1_TO_2, object_columns
 
 Synchronous = Literal["full", "normal", "off"]
 
@@ -22,6 +22,7 @@ BUSY_TIMEOUT_MS = 30_000
 _CHECKPOINT_PAGES = 16_384
 # A report looks objects up in the order of clusters, not in that of the file.
 _READER_CACHE_KIB = 32 * 1024
+_WHAT_TO_DO = "restore this partition from a backup, or move the file away to rebuild it from Kafka"
 
 
 def database_path(directory: Path, partition: int) -> Path:
@@ -31,17 +32,21 @@ def database_path(directory: Path, partition: int) -> Path:
 
 @contextlib.contextmanager
 def explain_errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into `StateCorrupt` or `StateError` that name the file."""
+    """Turn SQLite's errors into `StateCorrupt` or `StateError` that name the file, and what to do."""
     try:
         yield
+    except StateCorrupt as error:
+        # From a checksum; what found it knows the place in the database, but not the file. Blocks may be
+        # nested.
+        if _WHAT_TO_DO in str(error):
+            raise
+        where = "" if str(path) in str(error) else f"{path}: "
+        raise StateCorrupt(f"{where}{error}; {_WHAT_TO_DO}") from error
     except sqlite3.DatabaseError as error:
         # Codes 11 and 26 are SQLITE_CORRUPT and SQLITE_NOTADB; the low byte is the primary code.
         primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise StateCorrupt(
-                f"{path}: damaged database ({error}); restore this partition from a backup, or move the file "
-                "away to rebuild it from Kafka"
-            ) from error
+            raise StateCorrupt(f"{path}: damaged database ({error}); {_WHAT_TO_DO}") from error
         raise StateError(f"{path}: {error}") from error
 
 
@@ -50,7 +55,7 @@ def open_writer(
 ) -> sqlite3.Connection:
     """Open a database for its one writer, creating it when it does not exist.
 
-    A file of version 1 is upgraded.
+    A file of version 1 is upgraded, and one of the present version gets the columns that it lacks.
     `meta` are the facts the file must agree with; they are stored in a new file.
 
     Raises:
@@ -58,23 +63,37 @@ def open_writer(
         StateCorrupt: the file is damaged.
         ConfigError: the file was written for another topic, partition, partition count or partitioner.
     """
+    _make_private(path)
     with explain_errors(path):
         connection = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000
         )
         try:
             _configure(connection, synchronous, page_cache_mb)
-            if _is_empty(connection):
+            if is_empty(connection):
                 _create(connection, meta)
             elif _version(connection) == 1:
                 _upgrade(connection, path, meta)
             _check_format(connection, path)
             _check_meta(connection, path, meta)
+            _add_columns(connection)
         except BaseException:
             connection.close()
             raise
-    path.chmod(0o600)
     return connection
+
+
+def _make_private(path: Path) -> None:
+    """Let only the owner read the database and its logs, before anything is in them.
+
+    SQLite gives the write-ahead log and its index the permissions of the database; those that an earlier
+    release left are changed.
+    """
+    with contextlib.suppress(OSError):  # SQLite says what is wrong with the place
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            if file.exists():
+                file.chmod(0o600)
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
@@ -101,7 +120,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA query_only = ON")
             connection.execute("PRAGMA temp_store = MEMORY")
             connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
-            if _is_empty(connection):
+            if is_empty(connection):
                 # Its writer began just now or died before the creation was committed; the next one makes it.
                 raise StateError(f"{path}: no state yet, its creation is not finished")
             _check_format(connection, path)
@@ -170,7 +189,8 @@ def _configure(connection: sqlite3.Connection, synchronous: Synchronous, page_ca
     connection.execute("PRAGMA secure_delete = ON")
 
 
-def _is_empty(connection: sqlite3.Connection) -> bool:
+def is_empty(connection: sqlite3.Connection) -> bool:
+    """Whether it has no tables: its creation is not finished."""
     return int(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]) == 0
 
 
@@ -189,6 +209,16 @@ def _upgrade(connection: sqlite3.Connection, path: Path, meta: Mapping[str, str]
     with transaction(connection):
         _run_script(connection, UPGRADE_1_TO_2)
         connection.execute("PRAGMA user_version = 2")
+
+
+def _add_columns(connection: sqlite3.Connection) -> None:
+    """Columns of objects that came after the file was made; empty in the objects that it has."""
+    present = {row[1] for row in connection.execute("PRAGMA table_info(objects)")}
+    missing = [column for column in object_columns() if column.split()[0] not in present]
+    if missing:
+        with transaction(connection):
+            for column in missing:
+                connection.execute(f"ALTER TABLE objects ADD COLUMN {column}")
 
 
 def _run_script(connection: sqlite3.Connection, script: str) -> None:

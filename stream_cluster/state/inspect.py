@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stream_cluster.errors import InputError
+from stream_cluster.state.database import database_path
 from stream_cluster.state.schema import key_range
 from stream_cluster.state.view import PartitionView, SpaceRecord
 
@@ -51,12 +52,18 @@ def inspect_directory(directory: Path) -> list[PartitionReport]:
         InputError: the directory does not exist or holds no partition.
         StateCorrupt, StateFormatError, StateError: a database cannot be read; the message names it.
     """
+    return [inspect_partition(path) for path in partition_paths(directory)]
+
+
+def partition_paths(directory: Path, partition: int | None = None) -> list[Path]:
+    """The databases of a state directory by number, or that of one partition. Raises InputError for none."""
     if not directory.is_dir():
         raise InputError(f"{directory}: no such directory, expected the state directory of a service")
-    paths = sorted(directory.glob(_PATTERN), key=lambda path: (len(path.name), path.name))
+    pattern = _PATTERN if partition is None else database_path(directory, partition).name
+    paths = sorted(directory.glob(pattern), key=lambda path: (len(path.name), path.name))
     if not paths:
-        raise InputError(f"{directory}: found no {_PATTERN}, expected the state directory of a service")
-    return [inspect_partition(path) for path in paths]
+        raise InputError(f"{directory}: found no {pattern}, expected the state directory of a service")
+    return paths
 
 
 def inspect_partition(path: Path) -> PartitionReport:

@@ -45,6 +45,7 @@ METADATA_COLUMNS: tuple[tuple[str, str], ...] = (
     ("handler_id", "TEXT"),
     ("source", "TEXT"),
     ("stream_id", "TEXT"),
+    ("frame_id", "TEXT"),
     ("external_id", "TEXT"),
     ("user_data", "TEXT"),
     ("face_id", "TEXT"),
@@ -83,11 +84,14 @@ DESCRIPTOR_COLUMNS: tuple[tuple[str, str], ...] = (
 )
 
 
-def _column(name: str, kind: str) -> str:
-    return f"    {name} {'TEXT' if kind == 'JSON' else kind}"
+def object_columns() -> list[str]:
+    """Definitions of the columns of `objects` after the first three, as SQL."""
+    return [
+        f"{name} {'TEXT' if kind == 'JSON' else kind}" for name, kind in METADATA_COLUMNS + DESCRIPTOR_COLUMNS
+    ]
 
 
-_OBJECT_COLUMNS = ",\n".join(_column(*column) for column in METADATA_COLUMNS + DESCRIPTOR_COLUMNS)
+_OBJECT_COLUMNS = ",\n".join(f"    {column}" for column in object_columns())
 
 DDL = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;

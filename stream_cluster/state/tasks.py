@@ -107,6 +107,16 @@ def unfinished_tasks(connection: sqlite3.Connection) -> list[StoredTask]:
     return [StoredTask(*row) for row in rows]
 
 
+def ended_tasks(connection: sqlite3.Connection, limit: int) -> list[StoredTask]:
+    """The tasks that ended last and have their last status here, the latest first."""
+    rows = connection.execute(
+        f"{_SELECT} WHERE {_ENDED} AND last_status IS NOT NULL ORDER BY ended_us DESC, account_id, task_id "
+        "LIMIT ?",
+        (limit,),
+    )
+    return [StoredTask(*row) for row in rows]
+
+
 def due_removals(connection: sqlite3.Connection, now_us: int) -> list[StoredTask]:
     """Ended tasks whose archive is to be removed: asked for and not answered yet, or past its time."""
     rows = connection.execute(

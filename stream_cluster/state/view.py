@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from stream_cluster.errors import Cancelled, StateError, TaskError
 from stream_cluster.model import Codes, Interrupt, Links, SpaceKey
-from stream_cluster.state.chunks import gather_codes, link_counts, read_links
+from stream_cluster.state.chunks import gather_codes, link_chunks, link_counts, read_links
 from stream_cluster.state.database import explain_errors, load_offsets, open_reader, read_meta
 
 # Steps of SQLite's virtual machine between two looks at an interrupt: a row takes about ten, a look less than
@@ -147,6 +148,19 @@ class PartitionView:
         """Codes of the given rows, shape (len(rows), dim), in the order given."""
         with explain_errors(self.path):
             return gather_codes(self._db, space.space_id, space.dim, rows)
+
+    def link_chunks(self, space_id: int) -> Iterator[tuple[int, bool, Links]]:
+        """(sequence number, whether it is of the compacted forest, links) of each chunk of a space."""
+        merged = dict(self.query("SELECT seq, merged FROM links WHERE space_id = ?", (space_id,)))
+        with explain_errors(self.path):
+            for seq, links in link_chunks(self._db, space_id):
+                yield seq, bool(merged[seq]), links
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """The transaction itself, for the functions of `state.chunks`."""
+        with explain_errors(self.path):
+            yield self._db
 
     def counters(self, account_id: str | None = None) -> dict[tuple[str, str], int]:
         """Records by (result, reason), of one account or of the whole partition."""

@@ -1,1 +1,1 @@
-"""The report in a real browser: Debian's Chromium, driven by Playwright (pictures: build/browser/)."""
+"""Pages in a real browser: Chromium, driven by Playwright; what they show is kept in build/browser/."""

@@ -141,9 +141,13 @@ def test_large_numbers_reach_the_service_as_they_are(tmp_path: Path) -> None:
     assert settings.results.ttl_s == 604_800
 
 
-def test_each_worker_is_named_after_its_pod(tmp_path: Path) -> None:
+def test_each_worker_is_named_after_its_pod_in_its_group_too_unless_unwanted(tmp_path: Path) -> None:
     settings = settings_of(manifests(), tmp_path)
     assert settings.kafka.client_id == "sc-stream-cluster-0"
+    assert settings.kafka.group_instance_id == "sc-stream-cluster-0"
+    unwanted = settings_of(manifests("--set", "staticMembership=false"), tmp_path)
+    assert unwanted.kafka.client_id == "sc-stream-cluster-0"
+    assert unwanted.kafka.group_instance_id is None
 
 
 def test_threads_are_those_that_are_requested_unless_the_settings_say_otherwise(tmp_path: Path) -> None:
@@ -263,7 +267,8 @@ def test_the_grace_of_a_stop_is_longer_than_its_drain(values: Path, tmp_path: Pa
     settings = settings_of(found, tmp_path)
     grace_s = only(found, "StatefulSet")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     # Brokers that do not answer hold up a stop for one request; a batch and the caches take seconds.
-    assert grace_s >= settings.kafka.request_timeout_ms / 1000 + 30
+    backup_s = settings.backup.final_timeout_s if settings.backup.enabled else 0
+    assert grace_s >= settings.kafka.request_timeout_ms / 1000 + backup_s + 30
 
 
 def test_a_scheduled_task_is_submitted_once_with_options_that_exist() -> None:

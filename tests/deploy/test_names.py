@@ -82,6 +82,10 @@ def test_labels_of_a_query_are_labels_of_its_metric() -> None:
     late = {"stream_cluster_lag_records": {"partition"}, "stream_cluster_lag_seconds": {"partition"}}
     late |= {"stream_cluster_spaces": {"engine"}}
     late |= {
+        name: {"partition"}
+        for name in ("stream_cluster_backup_age_seconds", "stream_cluster_backup_size_bytes")
+    }
+    late |= {
         name: {"directory"} for name in ("stream_cluster_disk_free_bytes", "stream_cluster_disk_size_bytes")
     }
     for place, expr in expressions():

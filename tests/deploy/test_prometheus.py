@@ -114,13 +114,14 @@ async def test_the_log_is_quiet_and_every_line_is_an_event_with_fields(watched: 
     for line in lines:
         assert re.fullmatch(r"[a-z]+(_[a-z]+)+", line["event"]), line
         assert {"timestamp", "module"} <= line.keys()
-    # Of the process, the group, the partitions and the tasks; nothing of thousands of records, many of them
-    # rejected.
-    assert {line["event"] for line in lines} == {
+    # Of the process, the group, the partitions, the tasks and the backups, which here are two seconds apart;
+    # nothing of thousands of records, many of them rejected.
+    events = [line["event"] for line in lines]
+    assert set(events) - {"backups_removed"} == {
         *("service_starting", "partitions_assigned", "partition_opened", "hnsw_in_use"),
-        *("task_read", "task_ended", "archive_removed"),
+        *("task_read", "task_ended", "archive_removed", "backup_stored"),
     }
-    assert len(lines) < 30
+    assert len([event for event in events if not event.startswith("backup")]) < 30
 
 
 async def test_the_log_of_a_task_can_be_followed_by_its_id_and_partition(watched: Watched) -> None:

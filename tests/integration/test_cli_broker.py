@@ -218,7 +218,7 @@ async def test_a_waiting_task_is_cancelled_and_both_sides_hear_of_it(broker, tmp
             ended = await shell.end(waiting)
             gate.open()
     assert late.code == 3
-    assert "the task is in_progress (wait, 0%) after 1 s" in late.stderr
+    assert "the task is in_progress (wait, 0%, 60 records to go) after 1 s" in late.stderr
     assert (cancel.code, cancel.stdout) == (0, "cancelled\n")
     assert ended.code == 1
     assert ended.stderr.splitlines()[-1] == "error: the task was cancelled"

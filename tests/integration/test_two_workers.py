@@ -87,6 +87,41 @@ async def test_a_partition_that_comes_back_goes_on_from_its_own_state(broker: Br
         assert first.records() == {"accepted": len(records), "duplicate": 0, "rejected": 0}
 
 
+async def test_a_worker_with_a_name_of_its_own_is_back_without_a_rebalance(
+    broker: Broker, tmp_path: Path
+) -> None:
+    records = _generated()
+    topics = await make_topics(broker, "static", PARTITIONS)
+    # Longer than the test may take: nobody waits for it to pass.
+    patient = {"kafka__session_timeout_ms": 45_000, "kafka__heartbeat_interval_ms": 300}
+    async with (
+        client_of(broker, topics) as client,
+        running_service(broker, topics, tmp_path / "1", kafka__group_instance_id="one", **patient) as first,
+    ):
+        async with running_service(
+            broker, topics, tmp_path / "2", kafka__group_instance_id="two", **patient
+        ) as second:
+            await _share(first, second)
+            await client.produce(records[:1000])
+            await _tasks(client, records[:1000], "by two")
+            taken = second.records()
+            assert taken["accepted"] > 0
+            await second.stop()
+        rebalances = first.sample("rebalances_total")
+        async with running_service(
+            broker, topics, tmp_path / "2", kafka__group_instance_id="two", **patient
+        ) as second:
+            await _share(first, second)
+            await client.produce(records[1000:])
+            await _tasks(client, records, "by two again")
+            assert first.sample("rebalances_total") == rebalances
+            # Its own state went on, and nothing was read twice.
+            assert sum(worker.records()["duplicate"] for worker in (first, second)) == 0
+            assert first.records()["accepted"] + taken["accepted"] + second.records()["accepted"] == len(
+                records
+            )
+
+
 async def test_workers_that_come_and_go_under_load_count_every_record_once(
     broker: Broker, tmp_path: Path
 ) -> None:

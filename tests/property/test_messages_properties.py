@@ -66,7 +66,7 @@ def metadata(draw, object_type: str) -> Metadata:
     fields = {
         "create_time_us": times,
         "end_time_us": times,
-        **dict.fromkeys(("track_id", "handler_id", "stream_id"), ids),
+        **dict.fromkeys(("track_id", "handler_id", "stream_id", "frame_id"), ids),
         **dict.fromkeys(("source", "city", "area", "district", "street", "house_number"), texts),
         "external_id": st.text(max_size=36),
         "user_data": st.text(max_size=128),

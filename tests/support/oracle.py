@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import numpy as np
@@ -60,6 +61,69 @@ def naive_components(n_rows, pairs):
 
 def _bits(similarity):
     return np.ascontiguousarray(similarity).view(np.uint32).tolist()
+
+
+def constrained_clusters(codes, threshold, *, tracks=None, frames=None, people=None, low=()):
+    """Average linkage with a quality gate and frames, by trying all pairs of groups again and again.
+
+    Args:
+        tracks: of each position, None for none; members of one begin as a group, but for those of `low`.
+        frames: of each position, None for none; two positions of one frame and unequal `people` stay apart.
+        low: positions that are attached at the end.
+
+    Returns:
+        The clusters as sets of positions; how many pairs of clusters, before anything was attached, only the
+        frames keep apart; and the smallest difference between two numbers that were compared.
+    """
+    units = codes / np.linalg.norm(codes.astype(np.float64), axis=1, keepdims=True)
+    similarity = units @ units.T
+    count, low = len(codes), set(low)
+    frames, people = frames or [None] * count, people or list(range(count))
+    groups, close = {}, [1.0]
+    for position in range(count):
+        track = None if tracks is None else tracks[position]
+        groups.setdefault(("alone", position) if track is None else track, []).append(position)
+    # A low object counts in its track for frames, not for averages.
+    formed = [group for group in groups.values() if not low.issuperset(group)]
+    waiting = [group for group in groups.values() if low.issuperset(group)]
+
+    def average(one, other):
+        good = [[member for member in group if member not in low] or group for group in (one, other)]
+        return similarity[np.ix_(*good)].mean()
+
+    def apart(one, other):
+        return any(
+            frames[a] is not None and frames[a] == frames[b] and people[a] != people[b]
+            for a in one
+            for b in other
+        )
+
+    def above(firsts, seconds, first_of):
+        """Allowed pairs above the threshold, the most similar first, then the oldest."""
+        found = []
+        for i, one in enumerate(firsts):
+            for j, other in enumerate(seconds[first_of(i) :], first_of(i)):
+                value = average(one, other)
+                close.append(abs(value - threshold))
+                if value > threshold and not apart(one, other):
+                    found.append((-value, i, j))
+        found.sort()
+        close.extend(b[0] - a[0] for a, b in itertools.pairwise(found))
+        return found
+
+    while pairs := above(formed, formed, lambda i: i + 1):
+        _, i, j = pairs[0]
+        formed[i] += formed.pop(j)
+        formed.sort(key=min)
+    prevented = sum(average(a, b) > threshold for a, b in itertools.combinations(formed, 2))
+    clusters = [list(group) for group in formed]
+    left = set(range(len(waiting)))
+    for _, i, j in above(waiting, formed, lambda _: 0):
+        if i in left and not apart(waiting[i], clusters[j]):
+            clusters[j] += waiting[i]
+            left.remove(i)
+    clusters += [waiting[i] for i in left]
+    return {frozenset(group) for group in clusters}, prevented, min(close)
 
 
 def average_clusters(codes, threshold, tracks=None):

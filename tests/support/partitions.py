@@ -48,7 +48,16 @@ def vectors(count, *, people=6, dim=8, seed=0):
 
 
 def message(
-    number, vector, *, account="acme", kind="face", version=1, object_type="event", image=None, **metadata
+    number,
+    vector,
+    *,
+    account="acme",
+    kind="face",
+    version=1,
+    object_type="event",
+    image=None,
+    quality=None,
+    **metadata,
 ):
     """An upsert; objects are a second apart, and `number` names them."""
     metadata.setdefault("create_time_us", T0_US + number * 1_000_000)
@@ -58,7 +67,7 @@ def message(
         action="upsert",
         object_ids=(f"{account}-{number:05}",),
         metadata=Metadata(**metadata),
-        descriptors=(Descriptor(kind, version, np.asarray(vector), image=image),),
+        descriptors=(Descriptor(kind, version, np.asarray(vector), image=image, quality=quality),),
     )
 
 

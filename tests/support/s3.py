@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 from moto.server import ThreadedMotoServer
 
-from stream_cluster.config.settings import S3Settings
+from stream_cluster.config.settings import BackupS3Settings, S3Settings
 from tests.support.http import Gateway
 
 KEY, SECRET, BUCKET = "test-key", "test-secret", "results"
@@ -35,6 +35,15 @@ class S3Server:
     def settings(self, **changes: Any) -> S3Settings:
         """Settings of the bucket."""
         return S3Settings(**{**self.fields(), **changes})
+
+    def backup_settings(self, **changes: Any) -> BackupS3Settings:
+        """Settings of the bucket, for backups."""
+        return BackupS3Settings(**{**self.fields(), "prefix": "backups", **changes})
+
+    def backup_overrides(self, **changes: Any) -> dict[str, Any]:
+        """As `overrides`, for backups."""
+        fields = {**self.fields(), "prefix": "backups", **changes}
+        return {f"backup__s3__{name}": value for name, value in fields.items()}
 
     def fields(self) -> dict[str, Any]:
         """What the settings need, by name."""

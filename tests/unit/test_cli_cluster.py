@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import tempfile
@@ -125,6 +126,7 @@ def test_every_option_reaches_the_request(tmp_path, events, output):
         "--filters",
         filters,
         "--use-track-info",
+        *("--linkage", "average", "--min-quality", "0.5", "--cannot-link", "same_frame"),
         "--columns",
         "source, track_id",
         "--task-id",
@@ -135,6 +137,10 @@ def test_every_option_reaches_the_request(tmp_path, events, output):
     manifest = manifest_of(output)
     assert manifest["task_id"] == "april"
     assert manifest["parameters"]["use_track_info"] is True
+    assert manifest["parameters"]["min_quality"] == 0.5
+    assert manifest["parameters"]["cannot_link"] == "same_frame"
+    assert re.search(r"low quality +\d+, of which \d+ attached to a cluster", result.stdout)
+    assert re.search(r"merges prevented +0", result.stdout)
     assert manifest["parameters"]["columns"] == ["source", "track_id"]
     assert manifest["request"]["filters"] == {"sources": ["cam0", "cam1", "cam2"]}
     assert manifest["counts"]["filtered_out"] > 0
@@ -226,6 +232,9 @@ def test_an_input_that_cannot_be_used_is_one_line_and_code_2(tmp_path, output, m
         (["--config", "absent.toml"], "absent.toml: cannot be read"),
         (["--filters", "absent.json"], "--filters absent.json: cannot be read"),
         (["--linkage", "single"], "Invalid value for '--linkage'"),
+        (["--min-quality", "nan"], "--min-quality: found nan, expected a finite number"),
+        (["--cannot-link", "same_frame"], "found it with the linkage components, expected average"),
+        (["--cannot-link", "same_day"], "Invalid value for '--cannot-link'"),
         (["--descriptor-version", "-1"], "Invalid value for '--descriptor-version'"),
     ],
 )

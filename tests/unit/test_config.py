@@ -245,6 +245,7 @@ def test_the_table_covers_every_setting_once_and_matches_what_is_in_force():
         "kafka.sasl_password",
         "kafka.oauth_client_secret",
         "kafka.ssl_key_password",
+        "backup.s3.secret_access_key",
         "results.s3.secret_access_key",
         "callbacks.secret",
     }

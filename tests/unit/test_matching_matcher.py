@@ -264,7 +264,7 @@ def test_a_graph_with_removed_rows_is_deleted_from_disk_and_not_saved_until_it_i
     assert not first.save_cache()
     codes[7] = 0
     second = space(codes[:0], path, engine="hnsw")
-    second.restore(codes)
+    second.restore([codes])
     assert second.store.is_removed(np.arange(100)).tolist() == [row == 7 for row in range(100)]
     second.prepare()
     assert second.save_cache()
@@ -279,7 +279,7 @@ def test_a_cached_graph_of_rows_that_were_removed_since_is_used_once_and_deleted
     codes[7] = 0
     events = Events()
     second = space(codes[:0], path, events, engine="hnsw")
-    second.restore(codes)
+    second.restore([codes])
     assert as_set(second.search(codes, 0.5)) == naive_hits(codes, codes, 0.5)
     assert events.names == ["hnsw_cache_loaded", "hnsw_in_use"]
     assert list(tmp_path.iterdir()) == []

@@ -125,6 +125,7 @@ FULL = {
     "handler_id": "h",
     "source": "cam7",
     "stream_id": "s",
+    "frame_id": "000123",
     "external_id": "x" * 36,
     "user_data": "u" * 128,
     "tags": ["vip"],
@@ -334,6 +335,7 @@ REJECTED = {
     "an id with a backslash": (event(track_id="a\\b"), "bad_field"),
     "an id with a control character": (event(handler_id="a\nb"), "bad_field"),
     "an id that is a path": (event(stream_id=".."), "bad_field"),
+    "a frame that is no id": (event(frame_id="a/b"), "bad_field"),
     "a reference with a slash": (event(face_id="a/b"), "bad_field"),
     "a top match with a slash": (event(top_match={"object_id": "a/b"}), "bad_field"),
     "an account with a slash": (event(account_id="a/b"), "bad_field"),
@@ -457,3 +459,13 @@ def test_an_update_that_clears_a_location_survives_encoding():
     message = accepted(value)
     assert accepted(encode_object(message)) == message
     assert message.metadata == Metadata(tags=(), meta={})
+
+
+def test_a_huge_value_is_not_repeated_in_the_detail():
+    value = json.dumps({"account_id": "a", "event_id": "e", "action": "x" * 500_000}).encode()
+    (rejection,) = decode_events(
+        [RawRecord("events", 0, 0, 0, None, value, None)], DecodeRules(None, 1 << 20, 128)
+    )
+    assert rejection.reason == "bad_field"
+    assert len(rejection.detail) < 500
+    assert rejection.detail.endswith("`$.action`")

@@ -8,7 +8,6 @@ import msgspec
 import pytest
 
 from stream_cluster.messages import (
-    CLUSTER_COLUMNS,
     EVENT_COLUMNS,
     EVENT_FILTERS,
     FACE_COLUMNS,
@@ -29,7 +28,6 @@ from stream_cluster.messages import (
     TaskFault,
     TaskRequest,
     TaskStatus,
-    TaskWarning,
     decode_status,
     decode_task,
     encode_status,
@@ -70,6 +68,8 @@ def test_every_field_of_a_task_arrives_and_survives_both_forms():
                 "use_track_info": True,
                 "save_images": True,
                 "linkage": "average",
+                "min_quality": 0.4,
+                "cannot_link": "same_frame",
                 "report": {"format": "csv", "columns": ["create_time", "source"]},
             },
             type="clustering",
@@ -91,6 +91,8 @@ def test_every_field_of_a_task_arrives_and_survives_both_forms():
             use_track_info=True,
             save_images=True,
             linkage="average",
+            min_quality=0.4,
+            cannot_link="same_frame",
             report=Report(columns=["create_time", "source"]),
         ),
         description="gate 4",
@@ -162,9 +164,8 @@ def test_the_filters_are_those_of_the_contract():
     assert len(EVENT_FILTERS) == 39
     assert len(FACE_FILTERS) == 10
     assert set(Filters.__struct_fields__) == EVENT_FILTERS | FACE_FILTERS
-    assert len(EVENT_COLUMNS) == 26 + len(CLUSTER_COLUMNS)
-    assert len(FACE_COLUMNS) == 7 + len(CLUSTER_COLUMNS)
-    assert len(CLUSTER_COLUMNS) == 5
+    assert len(EVENT_COLUMNS) == 28
+    assert len(FACE_COLUMNS) == 8
 
 
 def test_numbers_that_json_lacks_are_no_values_of_filters():
@@ -271,6 +272,17 @@ BAD = {
     "no content": ({"task_id": "t1", "account_id": "acme"}, "bad_request", "content"),
     "a threshold above 1": (task({"threshold": 1.1}), "bad_request", "threshold"),
     "another linkage": (task({"linkage": "single"}), "bad_request", "linkage"),
+    "a quality that is no number": (task({"min_quality": "good"}), "bad_request", "min_quality"),
+    "frames and components": (
+        task({"cannot_link": "same_frame"}),
+        "bad_request",
+        "found it with the linkage components, expected average",
+    ),
+    "another constraint": (
+        task({"cannot_link": "same_day", "linkage": "average"}),
+        "bad_request",
+        "cannot_link",
+    ),
     "another report": (task({"report": {"format": "xlsx"}}), "bad_request", "format"),
     "no deadline at all": (task(deadline_s=0), "bad_request", "deadline_s"),
     "a callback to a file": (task(callback_url="file:///etc/passwd"), "bad_request", "callback_url"),
@@ -337,19 +349,6 @@ DONE = TaskStatus(
     duration_s=1.8,
     stage=None,
     timings_s={"match": 1.5},
-    warnings=[
-        TaskWarning(
-            code="bridges",
-            message="m",
-            cluster=0,
-            id="a",
-            size=9,
-            share=0.5,
-            bridges=1,
-            pair=["a", "b"],
-            objects=["a", "b"],
-        )
-    ],
 )
 
 
@@ -374,8 +373,8 @@ def test_a_status_has_the_fields_of_the_contract_and_comes_back():
         "as_of",
         "duration_s",
         "stage",
+        "records_to_barrier",
         "timings_s",
-        "warnings",
         "error",
     }
     assert decode_status(encode_status(DONE)) == DONE == decode_status(encode_status(DONE, MSGPACK))
@@ -393,3 +392,11 @@ def test_bytes_that_are_no_status_are_rejected():
     assert decode_status(b"{").reason is Reason.UNDECODABLE
     assert decode_status(b"{}").reason is Reason.MISSING_FIELD
     assert isinstance(decode_status(encode_status(DONE).replace(b'"done"', b'"over"')), Rejection)
+
+
+def test_a_huge_value_is_not_repeated_in_the_answer() -> None:
+    value = json.dumps({"task_id": "t", "account_id": "a", "content": {"objects_type": "x" * 1_000_000}})
+    bad = decode_task(value.encode())
+    assert isinstance(bad, BadTask)
+    assert len(bad.message) < 500
+    assert bad.message.endswith("`$.content.objects_type`")

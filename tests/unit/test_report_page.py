@@ -156,8 +156,6 @@ def test_chaining_is_warned_of_with_the_cluster_and_the_ends_of_its_bridges(tmp_
     assert (warning["code"], warning["cluster"], warning["size"]) == ("large_cluster", 0, 25)
     assert warning["bridges"] == 2
     assert "acme-00024" in warning["objects"]
-    assert "acme-00024" in warning["pair"]
-    assert f"the weakest is between {warning['pair'][0]} and {warning['pair'][1]}" in warning["message"]
     assert "may be several clusters that chain" in page_in(archive).decode()
     apart, _ = snapshot(partition, tmp_path / "apart.zip", threshold=0.75)
     assert manifest_in(apart)["warnings"] == []

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 WIDTH, HEIGHT = 720, 330
 _LEFT, _RIGHT = 64, 704
+_LABEL = 90
+"""Room that the label of a mark needs."""
 _COUNTS = (28, 188)
 _SHARES = (226, 296)
 _POINTS = 321
@@ -170,23 +172,28 @@ class _Drawing:
                 f'height="{_SHARES[1] - _COUNTS[0]}"/>'
             )
             parts.append(self._mark("cliff", cliff, f"cliff {curve.cliff:.3g}", left=chosen > cliff))
-        parts.append(
-            self._mark(
-                "chosen", chosen, f"chosen {curve.chosen:g}", left=cliff is not None and chosen <= cliff
-            )
+        label = f"chosen {curve.chosen:g}"
+        is_left = cliff is not None and chosen <= cliff
+        # Where the other mark is close and at the edge, both labels are on one side: then one is lower.
+        is_lower = (
+            cliff is not None
+            and abs(chosen - cliff) < _LABEL
+            and (min(chosen, cliff) < _LEFT + _LABEL or max(chosen, cliff) > _RIGHT - _LABEL)
         )
+        parts.append(self._mark("chosen", chosen, label, left=is_left, lower=is_lower))
         return parts
 
-    def _mark(self, kind: str, x: float, text: str, *, left: bool) -> str:
+    def _mark(self, kind: str, x: float, text: str, *, left: bool, lower: bool = False) -> str:
         # A label goes to the side that the other mark is not on, unless it would leave the drawing there.
-        if x < _LEFT + 90:
+        if x < _LEFT + _LABEL:
             left = False
-        elif x > _RIGHT - 90:
+        elif x > _RIGHT - _LABEL:
             left = True
         anchor, at = ("end", x - 6) if left else ("start", x + 6)
+        y = _COUNTS[0] + (10 if lower else -6)
         return (
             f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{_COUNTS[0] - 12}" y2="{_SHARES[1]}"/>'
-            f'<text class="mark {kind}" x="{at:.1f}" y="{_COUNTS[0] - 6}" text-anchor="{anchor}">'
+            f'<text class="mark {kind}" x="{at:.1f}" y="{y}" text-anchor="{anchor}">'
             f"{text}</text>"
         )
 
