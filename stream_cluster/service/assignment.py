@@ -19,7 +19,13 @@ from stream_cluster.matching.scale import floor_cosine
 from stream_cluster.messages import DecodeRules
 from stream_cluster.service.assignor import stored_states
 from stream_cluster.service.ingest import IngestContext, PartitionRunner
-from stream_cluster.service.kafka import RebalanceListener, generation_of, is_member, until_answered
+from stream_cluster.service.kafka import (
+    RebalanceListener,
+    foreign_members,
+    generation_of,
+    is_member,
+    until_answered,
+)
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.placement import Held
 from stream_cluster.service.relay import read_end
@@ -323,11 +329,7 @@ class Assignment:
             except OffsetOutOfRangeError as error:
                 raise LogGap(f"topic {self._topic}: the log no longer has offset {error.args[0]}") from error
             except InconsistentGroupProtocolError as error:
-                raise ConfigError(
-                    f"kafka.group_id {self._settings.kafka.group_id}: the group has members that "
-                    "are no workers of this service, or of a release that placed partitions in another way; "
-                    "end them first"
-                ) from error
+                raise foreign_members(self._settings.kafka) from error
             for partition, records in fetched.items():
                 runner = self.runners.get(partition.partition)
                 if runner is not None and partition not in self._opening:

@@ -144,6 +144,9 @@ def test_large_numbers_reach_the_service_as_they_are(tmp_path: Path) -> None:
 def test_each_worker_is_named_after_its_pod(tmp_path: Path) -> None:
     settings = settings_of(manifests(), tmp_path)
     assert settings.kafka.client_id == "sc-stream-cluster-0"
+    assert settings.kafka.group_instance_id == "sc-stream-cluster-0"
+    without = settings_of(manifests("--set", "staticMembership=false"), tmp_path)
+    assert without.kafka.group_instance_id is None
 
 
 def test_threads_are_those_that_are_requested_unless_the_settings_say_otherwise(tmp_path: Path) -> None:

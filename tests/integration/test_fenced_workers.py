@@ -1,4 +1,4 @@
-"""Who gets which partition, and that a worker which was given up tells nobody anything any more."""
+"""A worker which was given up by its group tells nobody anything any more."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,50 +13,10 @@ from stream_cluster.errors import ConfigError
 from stream_cluster.generate import GenerateOptions, generate_events
 from stream_cluster.sandbox import Broker
 from stream_cluster.service.assignment import Assignment
-from stream_cluster.service.kafka import generation_of
 from tests.support.archives import expected_clusters, sightings
 from tests.support.client import client_of, clustering
 from tests.support.kafka import eventually, produce, read_topic
 from tests.support.service import ServiceProcess, make_topics, overrides_of, running_service
-
-PARTITIONS = 4
-
-
-async def test_partitions_return_to_the_holder_of_the_newest_state(broker: Broker, tmp_path: Path) -> None:
-    topics = await make_topics(broker, "newest", PARTITIONS)
-    accounts = tuple(f"account-{number}" for number in range(8))
-    records = list(generate_events(GenerateOptions(events=800, dim=8, accounts=accounts)))
-    owned: list[dict[str, set[int]]] = []
-    async with client_of(broker, topics) as client:
-        for _ in range(3):
-            async with (
-                running_service(broker, topics, tmp_path / "1") as first,
-                running_service(broker, topics, tmp_path / "2") as second,
-            ):
-                workers = {"1": first, "2": second}
-
-                def is_shared(workers: dict[str, Any] = workers) -> bool:
-                    return all(
-                        worker.sample("partitions") == PARTITIONS / 2 and not worker.service.ready_problems()
-                        for worker in workers.values()
-                    )
-
-                await first.until(is_shared, 30, "the workers to share the partitions")
-                if not owned:
-                    await client.produce(records)
-                    await first.until(
-                        lambda: first.applied_count() + second.applied_count() == len(records),
-                        30,
-                        "all records to be applied",
-                    )
-                owned.append(
-                    {name: set(worker.service._assignment.runners) for name, worker in workers.items()}
-                )
-                for worker in workers.values():
-                    assignment = worker.service._assignment
-                    epochs = {runner.epoch for runner in assignment.runners.values()}
-                    assert epochs == {assignment.epoch} == {generation_of(assignment._consumer)}
-    assert owned[0] == owned[1] == owned[2]
 
 
 async def test_a_stopped_process_that_goes_on_writes_nothing_for_others(
