@@ -9,9 +9,9 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo check lint check-native check-aarch64 check-deploy deploy-files overview test test-all bench bench-ingest bench-snapshot bench-faces \
+.PHONY: help setup demo check lint test-faults test-faults-short check-native check-aarch64 check-deploy deploy-files overview test test-all bench bench-ingest bench-snapshot bench-faces \
 	bench-kernel bench-peers bench-seed-table bench-stream bench-crossover bench-images bench-selection bench-deletes \
-	bench-updates bench-linkage bench-linkage-scale bench-migration face-statistics docs lock clean
+	bench-updates bench-linkage bench-linkage-scale bench-migration bench-accounts bench-hostile fuzz soak audit face-statistics docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ $(INSTALLED): pyproject.toml requirements.lock $(NATIVE)
 demo: setup ## Start a broker and the service, stream generated events, run a task, show the archive
 	$(BIN)/python -m stream_cluster.sandbox.demo
 
-check: lint ## Lint, formatting, types, the direction of imports, and the tests that need no broker
+check: lint audit ## Lint, formatting, types, the direction of imports, and the tests that need no broker
 	$(BIN)/python -m pytest -q tests/unit tests/property $(ARGS)
 
 lint: setup ## The part of `check` that runs no test
@@ -42,6 +42,18 @@ lint: setup ## The part of `check` that runs no test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+fuzz: setup ## Fuzz everything that decodes, led by coverage: ARGS="--inputs N --seconds S --seed N"
+	$(BIN)/python -m tests.fuzz --write benchmarks/results/fuzz.json $(ARGS)
+
+# MINUTES of random work and faults against a model, or the steps of a TRACE again.
+MINUTES ?= 30
+TRACE ?=
+soak: setup ## Random work, kills, rebalances and broker restarts against a model: MINUTES=30, or TRACE=file to replay
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(TRACE),--trace $(TRACE),--write benchmarks/results/soak.json) $(ARGS)
+
+audit: setup ## Static analysis for weaknesses, and known ones of what the image installs, where a service tells them
+	$(BIN)/python -m deploy.audit
 
 # Test programs of the kernel are built apart from the package: with sanitizers, or for another processor.
 KERNEL_TEST := -G Ninja -DKERNEL_MODULE=OFF -DKERNEL_TESTS=ON
@@ -78,7 +90,13 @@ overview: $(DEPLOY_TOOLS) ## Draw docs/overview.png from a real Prometheus that 
 	STREAM_CLUSTER_OVERVIEW=docs/overview.png $(BIN)/python -m pytest -q tests/deploy/test_prometheus.py
 
 test: setup ## Every test but the slow ones and those of check-deploy, on a real broker
-	$(BIN)/python -m pytest -m "not slow" --ignore tests/deploy $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" --ignore tests/deploy --ignore tests/faults $(ARGS)
+
+test-faults: setup ## Every way to break the service, on real brokers; as root it needs no test to be skipped
+	$(BIN)/python -m pytest tests/faults $(ARGS)
+
+test-faults-short: setup ## The part of test-faults that CI runs
+	$(BIN)/python -m pytest tests/faults -m faults_short $(ARGS)
 
 test-all: $(DEPLOY_TOOLS) ## Every test
 	$(BIN)/python -m pytest $(ARGS)
@@ -130,6 +148,12 @@ face-statistics: setup ## Aggregate figures of labelled real faces, from which b
 
 bench-deletes: setup ## Benchmark: deletions a second beside resident objects, and the worst component
 	$(BIN)/python -m benchmarks.deletes --write benchmarks/results/deletes.json $(ARGS)
+
+bench-accounts: setup ## Benchmark: memory and time of a hundred thousand accounts with ten objects each
+	$(BIN)/python -m benchmarks.accounts --write benchmarks/results/accounts.json $(ARGS)
+
+bench-hostile: setup ## Benchmark: equal descriptors and rejections, a million each
+	$(BIN)/python -m benchmarks.hostile --write benchmarks/results/hostile.json $(ARGS)
 
 bench-updates: setup ## Benchmark: what cluster updates cost ingest
 	$(BIN)/python -m benchmarks.updates --write benchmarks/results/updates.json $(ARGS)

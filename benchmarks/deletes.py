@@ -96,12 +96,15 @@ def deletes(numbers: npt.NDArray[np.integer]) -> list[ObjectMessage]:
     ]
 
 
-def _open(folder: Path, floor: float = _FLOOR) -> Partition:
+def make_partition(
+    folder: Path, floor: float = _FLOOR, *, max_message_bytes: int = _RULES.max_message_bytes
+) -> Partition:
+    """The partition whose database is in a folder, created when missing, with durable settings."""
     settings = Settings()
     return Partition(
         database_path(folder, 0),
         _IDENTITY,
-        _RULES,
+        DecodeRules(partition_of=None, max_message_bytes=max_message_bytes, uint8_offset=128),
         lambda dim, _: SpaceMatcher(dim, settings.matching),
         floor,
         page_cache_mb=settings.state.page_cache_mb,
@@ -136,7 +139,7 @@ def measure(objects: int, dim: int) -> dict[str, Any]:
     random = np.random.default_rng(1)
     vectors = people(objects + 4 * _BATCH, dim, random)
     with tempfile.TemporaryDirectory(prefix="stream-cluster-benchmark-") as folder:
-        partition = _open(Path(folder))
+        partition = make_partition(Path(folder))
         apply(partition, upserts(vectors[:objects]), _BATCH)
         order = random.permutation(objects)
         # The first deletion loads what later ones find in memory.
@@ -161,7 +164,7 @@ def measure(objects: int, dim: int) -> dict[str, Any]:
 def measure_chain(objects: int, dim: int) -> dict[str, Any]:
     """The deletion of the middle of a component that is the whole space, and then of an end of it."""
     with tempfile.TemporaryDirectory(prefix="stream-cluster-benchmark-") as folder:
-        partition = _open(Path(folder), _CHAIN_FLOOR)
+        partition = make_partition(Path(folder), _CHAIN_FLOOR)
         apply(partition, upserts(chain(objects, dim)), _BATCH)
         (middle,) = apply(partition, deletes(np.array([objects // 2])), 1)
         (end,) = apply(partition, deletes(np.array([0])), 1)

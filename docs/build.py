@@ -10,7 +10,7 @@ import argparse
 import ast
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ import numpy as np
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
+from docs import faults
+from docs.tables import table
 from stream_cluster.config import field_docs, field_table
 from stream_cluster.config.image_roots import DirectoryRoot, HttpRoot, S3Root
 from stream_cluster.errors import TASK_ERRORS
@@ -46,14 +48,6 @@ def documents() -> list[Path]:
 def rebuilt(text: str) -> str:
     """The text of a document with each generated block as it should be. Raises KeyError: unknown name."""
     return _BLOCK.sub(lambda found: f"{found[1]}{BLOCKS[found[2]]().strip()}\n{found[3]}", text)
-
-
-def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table."""
-    lines = [list(header)]
-    lines.append(["---"] * len(lines[0]))
-    lines += [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def code(value: object) -> str:
@@ -253,9 +247,13 @@ def exit_codes() -> str:
 # -- from results --------------------------------------------------------------------------------------
 
 
+# Shown in docs/failure-modes.md.
+_APART = {"faults"}
+
+
 def benchmarks() -> str:
     """Every committed result as a table: one row per figure, one column per run."""
-    parts = [_result(path) for path in sorted(RESULTS.glob("*.json"))]
+    parts = [_result(path) for path in sorted(RESULTS.glob("*.json")) if path.stem not in _APART]
     return "\n\n".join(parts) if parts else "No result is committed yet."
 
 
@@ -358,6 +356,9 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "columns": columns,
     "commands": commands,
     "exit-codes": exit_codes,
+    "fault-points": faults.points,
+    "fault-totals": faults.totals,
+    "faults": faults.matrix,
     "filters": filters,
     "headlines": headlines,
     "image-roots": image_roots,

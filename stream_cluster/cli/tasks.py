@@ -303,7 +303,8 @@ def _end(status: TaskStatus | None, timeout_s: float | None, *, as_json: bool) -
     if as_json:
         print_json(_as_dict(status))
     if not status.ended:
-        share = f" ({status.stage}, {status.progress:.0%})" if status.stage else ""
+        to_go = f", {status.records_to_barrier} records to go" if status.records_to_barrier else ""
+        share = f" ({status.stage}, {status.progress:.0%}{to_go})" if status.stage else ""
         say_error(f"the task is {status.status}{share} after {timeout_s:g} s")
         raise typer.Exit(NO_ANSWER)
     if status.status != "done":

@@ -20,8 +20,17 @@ from stream_cluster.config.secrets import read_secret_files
 from stream_cluster.config.settings import Settings
 from stream_cluster.errors import ConfigError
 
-NOT_SETTINGS = frozenset({"STREAM_CLUSTER_CONFIG", "STREAM_CLUSTER_TEST_BROKER", "STREAM_CLUSTER_KERNEL"})
-"""Variables with the prefix that other parts read: the file's path, the tests' broker, the native kernel."""
+NOT_SETTINGS = frozenset(
+    {
+        "STREAM_CLUSTER_CONFIG",
+        "STREAM_CLUSTER_FAULT",
+        "STREAM_CLUSTER_KERNEL",
+        "STREAM_CLUSTER_TEST_BROKER",
+    }
+)
+"""Variables with the prefix that other parts read: the file's path, faults that tests ask for, the native
+kernel,
+the tests' broker."""
 
 _NONE: Mapping[str, object] = MappingProxyType({})
 
@@ -118,7 +127,7 @@ def _parse(path: Path) -> Mapping[str, Any]:
         if suffix == ".toml":
             return tomllib.loads(text)
         if suffix in {".yaml", ".yml"}:
-            table = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - derives from SafeLoader
+            table = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - derives from SafeLoader  # nosec B506
         else:
             raise ConfigError(f"{path}: found suffix {suffix!r}, expected .toml, .yaml or .yml")
     except (tomllib.TOMLDecodeError, yaml.YAMLError, RecursionError) as error:

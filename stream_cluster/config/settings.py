@@ -455,7 +455,7 @@ class ImageSettings(_Section, frozen=True, kw_only=True):
 class HttpSettings(_Section, frozen=True, kw_only=True):
     """Health, metrics and the status page."""
 
-    host: Annotated[str, Meta(min_length=1, description="Address to listen on.")] = "0.0.0.0"  # noqa: S104 - a container's probes come from outside
+    host: Annotated[str, Meta(min_length=1, description="Address to listen on.")] = "0.0.0.0"  # noqa: S104 - a container's probes come from outside  # nosec B104
     port: Annotated[int, Meta(ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")] = 8080
     live_stall_s: Annotated[
         float,

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from stream_cluster.errors import StreamClusterError
+from stream_cluster.faults import fault_point
 
 FORMAT_VERSION = 1
 
@@ -55,6 +56,8 @@ def save(path: Path, write: Callable[[str], None], expected_bytes: int, fields: 
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
+        _make_private(temporary)
+        fault_point("cache_write")
         write(str(temporary))
         found_bytes = temporary.stat().st_size
         if found_bytes != expected_bytes:
@@ -68,12 +71,19 @@ def save(path: Path, write: Callable[[str], None], expected_bytes: int, fields: 
         _fsync(temporary)
         temporary.replace(path)
         line = json.dumps(about)
+        _make_private(temporary)
         temporary.write_text(f"{line}\n{_digest_of(line)}\n", encoding="ascii")
         _fsync(temporary)
         temporary.replace(sidecar_path(path))
         _fsync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _make_private(path: Path) -> None:
+    """An empty file that only its owner may read, before anything is in it: vectors are personal data."""
+    path.unlink(missing_ok=True)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def verify(path: Path) -> Fields:

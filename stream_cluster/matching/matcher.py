@@ -138,6 +138,11 @@ class SpaceMatcher:
         """Bytes held by the codes, and by the graph if it is in use."""
         return self.store.nbytes if self._hnsw is None else self._hnsw.nbytes
 
+    @property
+    def holds_only_codes(self) -> bool:
+        """Whether there is no graph, built or under construction: the codes give everything again."""
+        return self._hnsw is None and self._build is None
+
     def __len__(self) -> int:
         return len(self.store)
 
@@ -219,15 +224,16 @@ class SpaceMatcher:
         """Save the graph if one is in use and there is a path for it; True if it was saved.
 
         A graph keeps the vectors of removed rows, so it is not saved with them: the next start builds one
-        without.
-
-        Raises:
-            OSError: it cannot be written. Nothing but time is lost: the next start builds the graph.
+        without. One that cannot be written is told of, and costs nothing but time: the next start builds it.
         """
         if self._hnsw is None or self._cache_path is None or self._hnsw.holds_removed:
             return False
-        self._cache_path.parent.mkdir(parents=True, exist_ok=True)
-        self._hnsw.save(self._cache_path)
+        try:
+            self._cache_path.parent.mkdir(parents=True, exist_ok=True)
+            self._hnsw.save(self._cache_path)
+        except (OSError, RuntimeError) as error:  # RuntimeError: hnswlib cannot write
+            self._notify("hnsw_cache_not_saved", {"error": str(error)})
+            return False
         return True
 
     def close(self) -> None:

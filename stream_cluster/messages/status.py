@@ -73,6 +73,13 @@ class TaskStatus(Struct, frozen=True, kw_only=True):
             description="What a task in progress does: wait, select, match, clusters, report, images, upload."
         ),
     ] = None
+    records_to_barrier: Annotated[
+        Count | None,
+        Meta(
+            description="Of a task that waits: records that ingest still has to apply before it can begin; "
+            "0: it waits for a free slot alone."
+        ),
+    ] = None
     timings_s: Annotated[
         dict[str, float] | None, Meta(description="Seconds spent by stage, of a task that is done.")
     ] = None

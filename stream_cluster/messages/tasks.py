@@ -17,7 +17,7 @@ from stream_cluster.messages.filters import Filters, filter_problem, filters_of
 from stream_cluster.messages.record import JSON, RawRecord, Reason
 from stream_cluster.messages.vectors import Refused
 from stream_cluster.messages.wire import Id, Version
-from stream_cluster.messages.wireform import decode_loosely, encode_wire, is_legal_id
+from stream_cluster.messages.wireform import decode_loosely, encode_wire, is_legal_id, told
 from stream_cluster.model import CannotLink, DescriptorType, Linkage, ObjectType
 
 # fmt: off
@@ -176,7 +176,7 @@ def decode_task(record: RawRecord | bytes) -> AnyTask | BadTask:
     except msgspec.ValidationError as error:
         missing = str(error).startswith("Object missing required field")
         reason = Reason.MISSING_FIELD if missing else Reason.BAD_FIELD
-        return BadTask(reason, "bad_request", str(error), task_id, account_id)
+        return BadTask(reason, "bad_request", told(error), task_id, account_id)
 
 
 def parse_filters(value: bytes, object_type: ObjectType) -> Filters | BadTask:
@@ -191,7 +191,7 @@ def parse_filters(value: bytes, object_type: ObjectType) -> Filters | BadTask:
     except _BadRequest as error:
         return BadTask(Reason.BAD_FIELD, error.code, str(error), None, None)
     except msgspec.ValidationError as error:
-        return BadTask(Reason.BAD_FIELD, "bad_request", str(error), None, None)
+        return BadTask(Reason.BAD_FIELD, "bad_request", told(error), None, None)
     return filters
 
 

@@ -17,6 +17,9 @@ T = TypeVar("T")
 # RecursionError on deep nesting, OverflowError on absurd numbers.
 BAD_BYTES = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
 
+_MOST_TOLD = 400
+"""Characters of a decoder's error."""
+
 _MSGPACK_NAMES = frozenset({MSGPACK, "application/x-msgpack", "application/vnd.msgpack"})
 _FIRST_BYTES_OF_MAPS = frozenset([*range(0x80, 0x90), 0xDE, 0xDF])
 
@@ -76,12 +79,23 @@ def decode_loosely(value: bytes, content_type: str | None) -> dict[str, Any]:
     try:
         message = _ANY.decode(value, content_type)
     except msgspec.ValidationError as error:
-        raise Refused(Reason.BAD_FIELD, str(error)) from error
+        raise Refused(Reason.BAD_FIELD, told(error)) from error
     except BAD_BYTES as error:
-        raise Refused(Reason.UNDECODABLE, f"{type(error).__name__}: {error}") from error
+        raise Refused(Reason.UNDECODABLE, f"{type(error).__name__}: {told(error)}") from error
     if not isinstance(message, dict):
         raise Refused(Reason.UNDECODABLE, f"found {type(message).__name__}, expected an object")
     return message
+
+
+def told(error: Exception) -> str:
+    """What a decoder raised, for a person, in a few hundred characters at most.
+
+    It repeats a value that is none of those expected, and that may be as large as the message: a dead letter
+    with it in a header would not fit where the message itself does.
+    """
+    text = str(error)
+    # The end says where.
+    return text if len(text) <= _MOST_TOLD else f"{text[: _MOST_TOLD // 2]}…{text[-_MOST_TOLD // 2 :]}"
 
 
 def verdict(value: bytes, content_type: str | None, error: Exception) -> Refused:
@@ -91,6 +105,6 @@ def verdict(value: bytes, content_type: str | None, error: Exception) -> Refused
     except Refused as refused:
         return refused
     if not isinstance(error, msgspec.ValidationError):
-        return Refused(Reason.UNDECODABLE, f"{type(error).__name__}: {error}")
+        return Refused(Reason.UNDECODABLE, f"{type(error).__name__}: {told(error)}")
     missing = str(error).startswith("Object missing required field")
-    return Refused(Reason.MISSING_FIELD if missing else Reason.BAD_FIELD, str(error))
+    return Refused(Reason.MISSING_FIELD if missing else Reason.BAD_FIELD, told(error))

@@ -42,6 +42,10 @@ class BrokerOptions:
     """Further listeners: name to security protocol, such as {"SECURE": "SASL_SSL"}. Each gets a free port,
     see `LocalBroker.addresses`. Their keys and JAAS settings go into `extra_properties`."""
 
+    advertised: Mapping[str, str] = field(default_factory=dict)
+    """host:port that clients of a listener are told to use instead of its own, such as that of a proxy.
+    For one broker."""
+
     extra_properties: Mapping[str, str] = field(default_factory=dict)
     """Lines of server.properties; they win over those of the launcher."""
 

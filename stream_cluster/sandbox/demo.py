@@ -145,7 +145,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], http: str) -> None:
         if process.poll() is not None:
             raise StreamClusterError(f"the service ended with status {process.returncode}")
         try:
-            with urllib.request.urlopen(f"{http}/readyz", timeout=2) as response:  # noqa: S310 - our own
+            with urllib.request.urlopen(f"{http}/readyz", timeout=2) as response:  # noqa: S310 - our own  # nosec B310
                 response.read()
             _say(f"the service is ready; metrics are at {http}/metrics while it runs")
             return

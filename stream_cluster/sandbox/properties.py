@@ -63,7 +63,7 @@ def server_properties(
     replicas = str(min(3, len(nodes)))
     in_sync = str(1 if len(nodes) < 3 else 2)
     return {
-        **_listeners(node_id, nodes, options.extra_listeners),
+        **_listeners(node_id, nodes, options.extra_listeners, options.advertised),
         "log.dirs": str(data),
         "auto.create.topics.enable": "false",
         "message.max.bytes": str(options.message_max_bytes),
@@ -96,7 +96,9 @@ def server_properties(
     }
 
 
-def _listeners(node_id: int, nodes: Sequence[NodePorts], extra: Mapping[str, str]) -> dict[str, str]:
+def _listeners(
+    node_id: int, nodes: Sequence[NodePorts], extra: Mapping[str, str], advertised: Mapping[str, str]
+) -> dict[str, str]:
     own = nodes[node_id - 1]
     protocols = {"PLAINTEXT": "PLAINTEXT", **extra, "CONTROLLER": "PLAINTEXT"}
     listeners = {name: f"{name}://{own.address(name)}" for name in protocols}
@@ -108,7 +110,11 @@ def _listeners(node_id: int, nodes: Sequence[NodePorts], extra: Mapping[str, str
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "PLAINTEXT",
         "listeners": ",".join(listeners.values()),
-        "advertised.listeners": ",".join(text for name, text in listeners.items() if name != "CONTROLLER"),
+        "advertised.listeners": ",".join(
+            f"{name}://{advertised[name]}" if name in advertised else text
+            for name, text in listeners.items()
+            if name != "CONTROLLER"
+        ),
         "listener.security.protocol.map": ",".join(f"{name}:{value}" for name, value in protocols.items()),
     }
 

@@ -8,16 +8,19 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import InconsistentGroupProtocolError, KafkaError, OffsetOutOfRangeError
 
 from stream_cluster.config import Settings
 from stream_cluster.errors import Cancelled, ConfigError, LogGap
+from stream_cluster.faults import fault_point
 from stream_cluster.matching import SpaceMatcher
 from stream_cluster.matching.scale import floor_cosine
 from stream_cluster.messages import DecodeRules
 from stream_cluster.service.assignor import stored_states
+from stream_cluster.service.clock import now_us
 from stream_cluster.service.ingest import IngestContext, PartitionRunner
 from stream_cluster.service.kafka import (
     RebalanceListener,
@@ -26,16 +29,17 @@ from stream_cluster.service.kafka import (
     is_member,
     until_answered,
 )
+from stream_cluster.service.log_gaps import first_offset
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.placement import Held
 from stream_cluster.service.relay import read_end
 from stream_cluster.service.restores import Restores
-from stream_cluster.service.statuses import now_text, now_us
 from stream_cluster.service.tasks import Tasks
 from stream_cluster.state.database import database_path
 from stream_cluster.state.partition import Partition, PartitionIdentity
 from stream_cluster.state.updates import UpdateOptions
 
+_T = TypeVar("_T")
 _log = get_logger(__name__)
 _POLL_MS = 200
 # While a partition is paused, the end of its backlog has to be noticed soon: nothing else wakes the loop.
@@ -101,12 +105,8 @@ class Assignment:
 
     async def subscribe(self) -> None:
         """Join the group when the consumer starts."""
-        self._stored = await asyncio.get_running_loop().run_in_executor(
-            self._context.engine,
-            stored_states,
-            Path(self._settings.state.directory),
-            self._topic,
-            self._partitions,
+        self._stored = await self._in_engine(
+            stored_states, Path(self._settings.state.directory), self._topic, self._partitions
         )
         listener = RebalanceListener(self._on_assigned, self._on_revoked, self._fail)
         self._consumer.subscribe([self._topic], listener=listener)
@@ -165,10 +165,14 @@ class Assignment:
         try:
             await self._restores.before_open(partition.partition, lambda: self._log_range(partition))
             updates = await self._update_options(partition.partition)
-            state = await asyncio.get_running_loop().run_in_executor(
-                self._context.engine, self._load, partition.partition, updates
+            state = await self._in_engine(self._load, partition.partition, updates)
+            state.next_offset = await first_offset(
+                self._settings.kafka,
+                state,
+                await self._log_range(partition),
+                self._in_engine,
+                accept_gap=self._accept_gap,
             )
-            state.next_offset = await self._first_offset(partition, state)
             runner = self._new_runner(state)
             state = None
             self.runners[partition.partition] = runner
@@ -192,7 +196,7 @@ class Assignment:
         finally:
             self._opening.pop(partition, None)
             if state is not None:
-                await asyncio.get_running_loop().run_in_executor(self._context.engine, state.close)
+                await self._in_engine(state.close)
 
     def _new_runner(self, state: Partition) -> PartitionRunner:
         partition, next_offset = TopicPartition(self._topic, state.identity.partition), state.next_offset
@@ -212,6 +216,7 @@ class Assignment:
         return UpdateOptions(self._settings.similarity, end, now_us())
 
     def _load(self, number: int, updates: UpdateOptions | None) -> Partition:
+        fault_point("partition_open")
         settings = self._settings
         directory = Path(settings.state.directory)
 
@@ -236,35 +241,8 @@ class Assignment:
             updates=updates,
         )
 
-    async def _first_offset(self, partition: TopicPartition, state: Partition) -> int:
-        """Where to read from: the state's next_offset, which the log must still have.
-
-        Raises:
-            LogGap: records that the state needs are gone, or the topic is a new one.
-        """
-        begin, end = await self._log_range(partition)
-        stored = state.stored_offset(self._topic, partition.partition)
-        in_engine = asyncio.get_running_loop().run_in_executor
-        if stored is None:
-            await in_engine(self._context.engine, state.begin_at, begin)
-            if begin:
-                _log.warning("log_begins_late", partition=partition.partition, log_begins_at=begin)
-            return begin
-        if begin <= stored <= end:
-            return stored
-        if self._accept_gap:
-            await in_engine(self._context.engine, state.accept_gap, stored, begin, now_text())
-            _log.warning("gap_accepted", partition=partition.partition, from_offset=stored, to_offset=begin)
-            return begin
-        if stored < begin:
-            raise LogGap(
-                f"topic {self._topic} partition {partition.partition}: the state needs offset {stored} next, "
-                f"but the log begins at {begin}; {begin - stored} records are gone"
-            )
-        raise LogGap(
-            f"topic {self._topic} partition {partition.partition}: the state has applied offsets below "
-            f"{stored}, but the log ends at {end}; the topic was recreated or truncated"
-        )
+    async def _in_engine(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._context.engine, function, *arguments)
 
     async def _log_range(self, partition: TopicPartition) -> tuple[int, int]:
         """First offset that the log has, and the offset after its last."""
@@ -399,7 +377,9 @@ class Assignment:
 
     def lag_records(self, number: int) -> int | None:
         """Records between next_offset and the end of the log; None before the first fetch."""
-        end = self._consumer.highwater(TopicPartition(self._topic, number))
+        partition = TopicPartition(self._topic, number)
+        # In the midst of a rebalance the consumer has lost what is not closed here yet.
+        end = self._consumer.highwater(partition) if partition in self._consumer.assignment() else None
         return None if end is None else max(0, end - self.runners[number].next_offset)
 
     def refresh_metrics(self) -> None:

@@ -21,12 +21,12 @@ from stream_cluster.config import Settings
 from stream_cluster.errors import BackupsUnavailable, Cancelled, ConfigError
 from stream_cluster.model import Interrupt
 from stream_cluster.service.backup_store import make_backup_store
+from stream_cluster.service.clock import now_us
 from stream_cluster.service.ingest import PartitionRunner
 from stream_cluster.service.kafka import generation_of, is_member
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
 from stream_cluster.service.partition_backups import Made, PartitionBackups, TakenOver
-from stream_cluster.service.statuses import now_us
 from stream_cluster.service.threads import in_daemon
 from stream_cluster.state.backup.copy import note_epoch, read_facts, store_epoch
 from stream_cluster.state.backup.place import SCRATCH

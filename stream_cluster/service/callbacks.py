@@ -16,7 +16,6 @@ import hashlib
 import hmac
 import random
 import socket
-import time
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +26,7 @@ from stream_cluster import __version__
 from stream_cluster.config.settings import CallbackSettings
 from stream_cluster.errors import Cancelled, StreamClusterError
 from stream_cluster.messages import TaskRequest, decode_task
+from stream_cluster.service.clock import now_us
 from stream_cluster.service.ingest import PartitionRunner
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
@@ -180,7 +180,7 @@ class Callbacks:
         headers = {
             "Content-Type": "application/json",
             "User-Agent": f"stream-cluster/{__version__}",
-            SIGNATURE_HEADER: sign(self._settings.secret, int(time.time()), body),
+            SIGNATURE_HEADER: sign(self._settings.secret, now_us() // 1_000_000, body),
         }
         try:
             async with self._connection().post(

@@ -19,7 +19,9 @@ from aiokafka import ConsumerRecord
 
 from stream_cluster.config.settings import IngestSettings
 from stream_cluster.errors import Cancelled
+from stream_cluster.faults import fault_point
 from stream_cluster.messages import RawRecord
+from stream_cluster.service.clock import now_us
 from stream_cluster.service.dead_letters import DeadLetters
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
@@ -121,6 +123,11 @@ class PartitionRunner:
         """Fed and not yet taken up."""
         return len(self._buffer)
 
+    def fail(self, error: BaseException) -> None:
+        """End the service because of an error of this partition's state that was found beside its batches."""
+        _log.error("partition_failed", partition=self.number, error=str(error), kind=type(error).__name__)
+        self._fail(error)
+
     def drop_buffer(self) -> None:
         """Forget what was fed and not taken up; the consumer seeks back to `next_offset`."""
         self._buffer.clear()
@@ -202,8 +209,7 @@ class PartitionRunner:
                     await self.relay.stop()
                 await self.in_engine(self.partition.close)
         except Exception as error:
-            _log.error("partition_failed", partition=self.number, error=str(error), kind=type(error).__name__)
-            self._fail(error)
+            self.fail(error)
             raise
 
     async def _run(self) -> None:
@@ -266,12 +272,13 @@ class PartitionRunner:
             except Cancelled:
                 return  # the new owner takes these records in
             await context.dead_letters.send(batch.rejections, give_up=lambda: self._stopping)
+            fault_point("dead_letter_produce")
             self.busy_since = time.monotonic()
             batch.stage_s["dead_letter"] = time.monotonic() - began - sum(batch.stage_s.values())
         outcome = await self.in_engine(self.partition.commit, batch, dict(self.other_offsets))
         self.next_offset = outcome.next_offset
         self.busy_since = None
-        now = time.time()
+        now = now_us() / 1e6
         lags_s = [max(0.0, now - record.timestamp / 1000) for record in records]
         context.metrics.observe_batch(outcome, time.monotonic() - began, lags_s)
         context.metrics.lag_seconds.labels(str(self.number)).set(lags_s[-1] if lags_s and self._buffer else 0)

@@ -29,6 +29,7 @@ from stream_cluster.config import Settings
 from stream_cluster.config.settings import KafkaSettings
 from stream_cluster.errors import BrokerUnavailable, ConfigError
 from stream_cluster.service.logs import get_logger
+from stream_cluster.service.trouble import trouble_of
 
 _T = TypeVar("_T")
 _RETRY_S = 0.5
@@ -130,9 +131,10 @@ async def start_client(client: _T, settings: KafkaSettings) -> _T:
         except (KafkaConnectionError, NodeNotReadyError, OSError) as error:
             if time.monotonic() >= deadline:
                 await client.stop()  # type: ignore[attr-defined]
+                trouble = await trouble_of(settings, connection_options(settings))
                 raise BrokerUnavailable(
                     f"kafka.bootstrap_servers {settings.bootstrap_servers}: no broker answered within "
-                    f"{settings.connect_timeout_s:g} s ({error})"
+                    f"{settings.connect_timeout_s:g} s ({trouble})"
                 ) from error
             if not told:
                 _log.warning(

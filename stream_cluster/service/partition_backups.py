@@ -27,9 +27,10 @@ import msgspec
 
 from stream_cluster import __version__
 from stream_cluster.errors import BackupDamaged, BackupsUnavailable
+from stream_cluster.faults import fault_point
 from stream_cluster.model import Interrupt, Progress, no_progress
 from stream_cluster.service.backup_store import BackupStore
-from stream_cluster.service.statuses import now_us
+from stream_cluster.service.clock import now_us
 from stream_cluster.state.backup import choose, manifest
 from stream_cluster.state.backup.copy import DatabaseFacts, copy_database
 from stream_cluster.state.backup.manifest import BackupKey, Manifest, Offset
@@ -164,6 +165,7 @@ class PartitionBackups:
                     self.store.delete(data)
                 raise
             made = _manifest(key, facts, packer, data.name, database_bytes)
+            fault_point("backup_manifest")
             # When this fails, nobody knows whether it was created: the data stays, and may become an orphan.
             is_new = self.store.create(self._folder / key.name, manifest.encode_manifest(made))  # 4
             if not is_new:

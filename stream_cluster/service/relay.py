@@ -21,6 +21,7 @@ from stream_cluster.config.settings import KafkaSettings
 from stream_cluster.errors import BrokerUnavailable, ConfigError
 from stream_cluster.messages import JSON, Rejection
 from stream_cluster.messages.updates import decode_update
+from stream_cluster.service.clock import now_ms
 from stream_cluster.service.kafka import make_consumer, start_client, until_acknowledged
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
@@ -171,9 +172,10 @@ class Relay:
         async def send() -> None:
             nonlocal sent
             request = producer.create_batch()
+            told_ms = now_ms()
             for row in rows:
                 key = row.account_id.encode()
-                if request.append(timestamp=None, key=key, value=row.payload, headers=_HEADERS) is None:
+                if request.append(timestamp=told_ms, key=key, value=row.payload, headers=_HEADERS) is None:
                     break
             sent = request.record_count()
             await (await producer.send_batch(request, topic, partition=self._number))

@@ -15,11 +15,12 @@ import msgspec
 from stream_cluster.config import Settings
 from stream_cluster.errors import Cancelled, ResultsUnavailable
 from stream_cluster.messages import Rejection, TaskStatus, decode_status
+from stream_cluster.service.clock import now_us
 from stream_cluster.service.ingest import PartitionRunner
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
 from stream_cluster.service.result_store import ResultStore
-from stream_cluster.service.statuses import Statuses, make_status, now_text, now_us
+from stream_cluster.service.statuses import Statuses, make_status, now_text
 from stream_cluster.service.threads import in_daemon
 from stream_cluster.snapshot.paths import archive_name
 from stream_cluster.state import tasks as stored_tasks

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
+from stream_cluster.faults import fault_point
 from stream_cluster.messages import TaskStatus, encode_status, format_time
+from stream_cluster.service.clock import now_ms, now_us
 from stream_cluster.service.kafka import until_acknowledged
 from stream_cluster.state.tasks import TaskState
 
 _HEADERS = [("content-type", b"application/json")]
-
-
-def now_us() -> int:
-    """The present in microseconds since the epoch."""
-    return time.time_ns() // 1000
 
 
 def now_text() -> str:
@@ -53,8 +49,11 @@ class Statuses:
             BrokerUnavailable: gave up.
         """
         value, key = encode_status(status), status.account_id.encode()
+        fault_point("status_produce")
         await until_acknowledged(
-            lambda: self._producer.send_and_wait(self._topic, value, key=key, headers=_HEADERS),
+            lambda: self._producer.send_and_wait(
+                self._topic, value, key=key, headers=_HEADERS, timestamp_ms=now_ms()
+            ),
             self._topic,
             give_up,
         )

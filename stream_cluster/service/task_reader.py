@@ -77,7 +77,10 @@ class TaskReader:
             for partition, beginning in beginnings.items()
         }
         self._ended.pop(runner.number, None)
-        if any(wanted < self._positions[partition] for partition, wanted in offsets.items()):
+        # Not this reader's positions: another partition may have made it go back, and what it has not read
+        # yet may have been answered by the worker that had this partition before.
+        ends = await until_answered(lambda: self._consumer.end_offsets(self._partitions))
+        if any(wanted < ends[partition] for partition, wanted in offsets.items()):
             self._ended[runner.number] = await self._read_ended()
         for partition, wanted in offsets.items():
             label = partition.topic, partition.partition

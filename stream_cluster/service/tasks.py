@@ -21,10 +21,12 @@ from stream_cluster.config import Settings
 from stream_cluster.errors import (
     Cancelled,
     ResultsUnavailable,
+    StateCorrupt,
     StreamClusterError,
     TaskError,
     TaskErrorCode,
 )
+from stream_cluster.faults import fault_point
 from stream_cluster.messages import (
     ArchiveRef,
     AsOf,
@@ -36,13 +38,14 @@ from stream_cluster.messages import (
 )
 from stream_cluster.model import Interrupt
 from stream_cluster.service.callbacks import Callbacks
+from stream_cluster.service.clock import now_us
 from stream_cluster.service.fair_slots import FairSlots
 from stream_cluster.service.ingest import PartitionRunner
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
 from stream_cluster.service.removals import Removals
 from stream_cluster.service.result_store import ResultStore
-from stream_cluster.service.statuses import Statuses, make_status, now_us
+from stream_cluster.service.statuses import Statuses, make_status
 from stream_cluster.service.task_ends import TaskEnds, ended_before
 from stream_cluster.service.task_history import ReadEnded
 from stream_cluster.service.threads import until
@@ -69,6 +72,8 @@ class Job:
     interrupt: Interrupt
     began: float
     """Monotonic time at which the task was read, restarts included."""
+    barrier: int
+    """Offset that ingest has to reach before it begins."""
     progress: tuple[str, float] = ("wait", 0.0)
     at_barrier: asyncio.Event = field(default_factory=asyncio.Event)
     has_slot: asyncio.Event = field(default_factory=asyncio.Event)
@@ -256,7 +261,7 @@ class Tasks:
         deadline_s = task.deadline_s or self._settings.tasks.default_deadline_s
         elapsed_s = max(0.0, (now_us() - stored.read_time_us) / 1e6)
         interrupt = Interrupt(deadline_s, elapsed_s=elapsed_s)
-        job = Job(runner, task, request, interrupt, time.monotonic() - elapsed_s)
+        job = Job(runner, task, request, interrupt, time.monotonic() - elapsed_s, stored.barrier)
         if stored.asked is not None:
             # Asked for in an earlier life, which ended before the task did.
             interrupt.cancel()
@@ -303,6 +308,11 @@ class Tasks:
         except ResultsUnavailable as error:
             _log.warning("archive_not_stored", **job.about, error=str(error))
             fault = TaskFault(code="result_store_unavailable", message=str(error))
+        except StateCorrupt as error:
+            # Going on would answer from damaged data. The task has no end: it starts again when the state
+            # is mended.
+            job.abandoned = True
+            job.runner.fail(error)
         except Exception as error:
             _log.exception("task_error", **job.about, error=str(error))
             fault = TaskFault(code="internal_error", message=f"{type(error).__name__}: {error}")
@@ -351,7 +361,10 @@ class Tasks:
             if not await job.runner.is_owner():
                 continue
             stage, share = job.progress
-            await self._statuses.send(make_status(account_id, task_id, "in_progress", share, stage=stage))
+            to_go = max(0, job.barrier - job.runner.next_offset) if stage == "wait" else None
+            await self._statuses.send(
+                make_status(account_id, task_id, "in_progress", share, stage=stage, records_to_barrier=to_go)
+            )
 
     async def _release(self, job: Job) -> None:
         job.runner.forget_barrier(job)
@@ -379,6 +392,7 @@ class Tasks:
                 message = self._done(job, result, duration_s)
             await job.runner.until_owned(lambda: job.abandoned)
             await self._statuses.send(message, give_up=lambda: job.abandoned)
+            fault_point("status_noted")
             await self._store_end(job.runner, job.task, message)
         except (StreamClusterError, OSError) as error:
             _log.warning("task_end_not_stored", **job.about, status=status, error=str(error))

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from stream_cluster.errors import StateError
+from stream_cluster.service.clock import now_us
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
-from stream_cluster.service.statuses import now_us
 from stream_cluster.state.partition import Partition
 
 _log = get_logger(__name__)

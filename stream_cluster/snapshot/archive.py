@@ -24,6 +24,7 @@ import numpy as np
 
 from stream_cluster.config import ImageSettings
 from stream_cluster.errors import ResultsUnavailable
+from stream_cluster.faults import fault_point
 from stream_cluster.model import Interrupt, Progress
 from stream_cluster.snapshot.clusters import Clusters
 from stream_cluster.snapshot.columns import IMAGE, Column, csv_value
@@ -80,8 +81,10 @@ def write_archive(
                 temporary.chmod(0o640)
                 _write_zip(file, content, interrupt, progress)
                 file.flush()
+                fault_point("archive_sync")
                 os.fsync(file.fileno())
             size_bytes, sha256 = temporary.stat().st_size, _sha256(temporary, interrupt)
+            fault_point("archive_rename")
             temporary.replace(target)
             sync_directory(target.parent)
         finally:

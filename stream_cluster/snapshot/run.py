@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from stream_cluster import __version__
 from stream_cluster.errors import TaskError
+from stream_cluster.faults import fault_point
 from stream_cluster.model import Interrupt, Progress
 from stream_cluster.snapshot.archive import ArchiveContent, ArchiveFile, write_archive
 from stream_cluster.snapshot.clusters import Clusters, labels_by_matching, labels_from_forest, number_clusters
@@ -80,6 +81,7 @@ def run_snapshot(
         ResultsUnavailable: the archive cannot be written.
     """
 
+    fault_point("snapshot")
     with view.stoppable(interrupt):
         return _run(view, request, target, interrupt=interrupt, progress=progress, as_of=as_of)
 

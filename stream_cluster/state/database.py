@@ -22,6 +22,7 @@ BUSY_TIMEOUT_MS = 30_000
 _CHECKPOINT_PAGES = 16_384
 # A report looks objects up in the order of clusters, not in that of the file.
 _READER_CACHE_KIB = 32 * 1024
+_WHAT_TO_DO = "restore this partition from a backup, or move the file away to rebuild it from Kafka"
 
 
 def database_path(directory: Path, partition: int) -> Path:
@@ -31,17 +32,21 @@ def database_path(directory: Path, partition: int) -> Path:
 
 @contextlib.contextmanager
 def explain_errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into `StateCorrupt` or `StateError` that name the file."""
+    """Turn SQLite's errors into `StateCorrupt` or `StateError` that name the file, and what to do."""
     try:
         yield
+    except StateCorrupt as error:
+        # From a checksum; what found it knows the place in the database, but not the file. Blocks may be
+        # nested.
+        if _WHAT_TO_DO in str(error):
+            raise
+        where = "" if str(path) in str(error) else f"{path}: "
+        raise StateCorrupt(f"{where}{error}; {_WHAT_TO_DO}") from error
     except sqlite3.DatabaseError as error:
         # Codes 11 and 26 are SQLITE_CORRUPT and SQLITE_NOTADB; the low byte is the primary code.
         primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise StateCorrupt(
-                f"{path}: damaged database ({error}); restore this partition from a backup, or move the file "
-                "away to rebuild it from Kafka"
-            ) from error
+            raise StateCorrupt(f"{path}: damaged database ({error}); {_WHAT_TO_DO}") from error
         raise StateError(f"{path}: {error}") from error
 
 
@@ -58,6 +63,7 @@ def open_writer(
         StateCorrupt: the file is damaged.
         ConfigError: the file was written for another topic, partition, partition count or partitioner.
     """
+    _make_private(path)
     with explain_errors(path):
         connection = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000
@@ -74,8 +80,20 @@ def open_writer(
         except BaseException:
             connection.close()
             raise
-    path.chmod(0o600)
     return connection
+
+
+def _make_private(path: Path) -> None:
+    """Let only the owner read the database and its logs, before anything is in them.
+
+    SQLite gives the write-ahead log and its index the permissions of the database; those that an earlier
+    release left are changed.
+    """
+    with contextlib.suppress(OSError):  # SQLite says what is wrong with the place
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            if file.exists():
+                file.chmod(0o600)
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 _SET = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 
@@ -30,6 +31,37 @@ def note_gap(
         }
     )
     connection.execute(_SET, ("gaps", json.dumps(gaps)))
+    # What comes next has no record of the old log before it.
+    connection.execute("DELETE FROM meta WHERE key = 'last_record'")
+
+
+class LastRecord(NamedTuple):
+    """The last record that a state has applied, to know its log by."""
+
+    offset: int
+    digest: str
+
+
+def digest_of(key: bytes | None, value: bytes | None, timestamp_ms: int) -> str:
+    """16 bytes of BLAKE2b over what a record is, in hexadecimal digits."""
+    digest = hashlib.blake2b(str(timestamp_ms).encode(), digest_size=16)
+    for part in (key, value):
+        digest.update(b"-" if part is None else b"%d:%b" % (len(part), part))
+    return digest.hexdigest()
+
+
+def note_last_record(connection: sqlite3.Connection, last: LastRecord) -> None:
+    """Note the last record of a batch, in the transaction of the batch."""
+    connection.execute(_SET, ("last_record", f"{last.offset} {last.digest}"))
+
+
+def read_last_record(connection: sqlite3.Connection) -> LastRecord | None:
+    """What `note_last_record` noted; None when nothing was."""
+    found = connection.execute("SELECT value FROM meta WHERE key = 'last_record'").fetchone()
+    if found is None:
+        return None
+    offset, digest = found[0].split()
+    return LastRecord(int(offset), digest)
 
 
 def note_log_begin(connection: sqlite3.Connection, offset: int) -> None:

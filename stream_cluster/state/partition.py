@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_cluster.errors import StateCorrupt
+from stream_cluster.faults import fault_point
 from stream_cluster.matching import RecallSample, SpaceMatcher
 from stream_cluster.messages import DecodeRules, ObjectMessage, RawRecord, Rejection, decode_events
 from stream_cluster.model import DescriptorType
@@ -48,9 +49,17 @@ from stream_cluster.state.database import (
     transaction,
     vacuum,
 )
-from stream_cluster.state.gaps import note_gap, note_log_begin
+from stream_cluster.state.gaps import (
+    LastRecord,
+    digest_of,
+    note_gap,
+    note_last_record,
+    note_log_begin,
+    read_last_record,
+)
 from stream_cluster.state.order import order_messages
 from stream_cluster.state.removal import plan_removal
+from stream_cluster.state.resident import DEFAULT_MAX_BYTES, SMALL_ROWS, ResidentSpaces
 from stream_cluster.state.retention import Sweeper
 from stream_cluster.state.space import FloorOf, Space, SpaceBatch, encode_batch, load_spaces, match_batch
 from stream_cluster.state.store import store_batch
@@ -62,9 +71,6 @@ _NO_OFFSETS: Mapping[tuple[str, int], int] = MappingProxyType({})
 
 MatcherFactory = Callable[[int, int], SpaceMatcher]
 """Called with (dim, space_id): an empty matcher for a space."""
-# Spaces with at least this many rows are loaded when the partition opens, smaller ones when first needed:
-# a hundred thousand small accounts must not delay a start, a large one must not delay its first event.
-_EAGER_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,7 @@ class Partition:
         background: Executor | None = None,
         retention_us: Mapping[DescriptorType, int] | None = None,
         updates: UpdateOptions | None = None,
+        small_spaces_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
         """Open or create the database and load its larger spaces.
 
@@ -110,6 +117,7 @@ class Partition:
         `background` runs forest compactions beside ingest; without it they run inside `commit`.
         `retention_us` is the greatest age of objects by descriptor type, for `prepare_sweep`.
         With `updates`, each batch puts cluster updates into the outbox; without, what is in it is dropped.
+        `small_spaces_bytes` bounds the codes in memory of small spaces, see `resident`.
 
         Raises:
             StateCorrupt, StateFormatError, ConfigError: see `open_writer`.
@@ -123,6 +131,7 @@ class Partition:
         self._compactions: dict[int, Future[Compaction]] = {}
         self._removed_meanwhile: dict[int, list[npt.NDArray[np.uint32]]] = {}
         """Rows removed from a space since its compaction began."""
+        self._resident = ResidentSpaces(small_spaces_bytes)
         self.erased_in_wal: bool
         """Whether the write-ahead log may still hold bytes of deleted objects, see `empty_wal`."""
         self.updates: Updates | None
@@ -141,7 +150,7 @@ class Partition:
                 for space in self._spaces:
                     # Never lowered: older objects have no links below the floor they came in under.
                     space.floor_cosine = max(space.floor_cosine, self._floor_of(space.key))
-                    if space.next_row >= _EAGER_ROWS and space.floor_cosine < 1:
+                    if space.next_row >= SMALL_ROWS and space.floor_cosine < 1:
                         self._loaded(space)
                 self.updates = open_updates(self._db, path, self._spaces, updates)
         except BaseException:
@@ -158,11 +167,16 @@ class Partition:
         """
         fresh = [record for record in records if record.offset >= self.next_offset]
         began = time.perf_counter()
+        fault_point("decode")
         messages = decode_events(fresh, self._rules)  # 1
         decode_s = time.perf_counter() - began
         batch = self.prepare_decoded(messages, next_offset)
         batch.stage_s["decode"] = decode_s
         batch.rejections = [(fresh[position], rejection) for position, rejection in batch.rejected]
+        if fresh:
+            last = fresh[-1]
+            digest = digest_of(last.key, last.value, last.timestamp_ms)
+            batch.last_record = LastRecord(last.offset, digest)
         return batch
 
     def prepare_decoded(self, messages: Sequence[ObjectMessage | Rejection], next_offset: int) -> Batch:
@@ -170,6 +184,7 @@ class Partition:
         began = time.perf_counter()
         with explain_errors(self.path):
             batch = order_messages(self._db, self._spaces, messages, next_offset, self._floor_of)  # 2, 3
+            fault_point("match")
             self._match(batch)  # 4
         batch.stage_s["match"] = time.perf_counter() - began
         return batch
@@ -235,13 +250,19 @@ class Partition:
             own = self.identity.topic, self.identity.partition
             offsets = {own: batch.next_offset, **(other_offsets or {})}
             self._store_offsets(offsets)
+            if batch.last_record is not None:
+                note_last_record(self._db, batch.last_record)
+            fault_point("before_commit")
         committed = time.perf_counter()
+        fault_point("after_commit")
         batch.stage_s["commit"] = committed - began
         self.next_offset = batch.next_offset  # 6
         self._remember_offsets(offsets)
         recall: dict[str, RecallSample] = {}
         for space_batch in batch.spaces.values():
             self._remember(space_batch, recall)
+            fault_point("memory_update")
+        self._resident.used(space_batch.space for space_batch in batch.spaces.values())
         if batch.updates is not None:
             batch.updates.remember()
         for compaction in compactions:
@@ -305,7 +326,7 @@ class Partition:
     # -- spaces and forests ----------------------------------------------------------------------------
 
     def _loaded(self, space: Space) -> SpaceMatcher:
-        """The space's matcher, filled from the database when this is its first use."""
+        """The space's matcher, filled from the database when it is not in memory."""
         if space.matcher is None:
             matcher = self._new_matcher(space.dim, space.space_id)
             matcher.restore(codes for _, codes in read_codes(self._db, space.space_id, space.dim))
@@ -349,14 +370,18 @@ class Partition:
         self._remember_offsets(offsets)
 
     def accept_gap(self, from_offset: int, to_offset: int, accepted_at: str) -> None:
-        """Go on at `to_offset` though `from_offset` was needed, and remember it."""
+        """Go on at `to_offset`, lower in a new log, though `from_offset` was needed; remember it."""
         topic, number = self.identity.topic, self.identity.partition
-        offsets = {(topic, number): to_offset}
         with explain_errors(self.path), transaction(self._db):
             note_gap(self._db, (topic, number), from_offset, to_offset, accepted_at)
-            self._store_offsets(offsets)
-        self._remember_offsets(offsets)
-        self.next_offset = to_offset
+            self._db.execute("DELETE FROM offsets WHERE topic = ? AND partition = ?", (topic, number))
+            self._store_offsets({(topic, number): to_offset})
+        self._offsets[topic, number] = self.next_offset = to_offset
+
+    def last_record(self) -> LastRecord | None:
+        """The last record that was applied; None when not known."""
+        with explain_errors(self.path):
+            return read_last_record(self._db)
 
     def begin_at(self, offset: int) -> None:
         """Begin a new state at the first offset that the log still has, and remember it."""

@@ -21,10 +21,14 @@ from stream_cluster.matching import CodeStore, SpaceMatcher, all_pairs, scan
 from stream_cluster.model import Codes, Links, concatenate_links, no_links
 from stream_cluster.state.chunks import link_chunks
 from stream_cluster.state.space import Removal, SpaceBatch
+from stream_cluster.state.twins import Twins, find_groups
 
 # Small components are compared together up to so many rows: pairs of different ones are compared for
 # nothing, but that takes less time than to begin another search.
 _BUNDLE_ROWS = 1024
+
+# So many rows are compared with a large component in less time than it takes to look for equal codes in it.
+_FEW_ASKING = 16
 
 Places = npt.NDArray[np.int64]
 
@@ -82,6 +86,11 @@ def _repair(torn: Torn, codes_of: CodesOf, dim: int, floor_cosine: float) -> Lin
     for bundle in _bundles(torn.component):
         rows, is_asking = torn.rows[bundle], torn.is_asking[bundle]
         asking, largest = np.flatnonzero(is_asking), np.flatnonzero(~is_asking)
+        if (links := _among_twins(rows, codes_of, len(asking), floor_cosine)) is not None:
+            order = np.argsort(rows)
+            one, other = (order[np.searchsorted(rows[order], end)] for end in (links.a, links.b))
+            found.add(_joining(torn, bundle, one, other, links.similarity))
+            continue
         codes = codes_of(rows[asking])
         store = CodeStore(dim)
         store.append(codes_of(rows[largest]))
@@ -92,6 +101,35 @@ def _repair(torn: Torn, codes_of: CodesOf, dim: int, floor_cosine: float) -> Lin
             for links in all_pairs(codes, floor_cosine):
                 found.add(_joining(torn, bundle, asking[links.a], asking[links.b], links.similarity))
     return missing_links(torn, found.result())
+
+
+def _among_twins(rows: Rows, codes_of: CodesOf, asking: int, floor_cosine: float) -> Links | None:
+    """The links that the forest of some rows can need; None where few codes repeat, so that it would not pay.
+
+    The forest of equal codes is a star, and without its middle a million parts would ask each other.
+    """
+    if asking < _FEW_ASKING:
+        return None
+    ascending = np.sort(rows)
+    codes = codes_of(ascending)
+    nothing = np.zeros(len(rows), np.bool_)
+    groups = find_groups(codes, nothing)
+    if groups is None or len(groups.first) ** 2 > asking * len(rows) / 2:
+        return None
+    twins = Twins(groups, ascending, floor_cosine, np.zeros(int(ascending[-1]) + 1, np.bool_))
+    firsts = codes[groups.first]
+    twins.prepare(firsts)
+    forest = ForestBuilder()
+    for links in all_pairs(firsts, floor_cosine):
+        twins.see_new(links.a, links.b, links.similarity)
+        if twins.is_spoilt:
+            return None
+        first_rows = ascending[groups.first]
+        forest.add(Links(first_rows[links.a], first_rows[links.b], links.similarity))
+    if twins.is_spoilt:
+        return None
+    forest.add(twins.others())
+    return forest.result()
 
 
 def _joining(

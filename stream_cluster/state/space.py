@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_cluster.graph.forest import ForestBuilder
+from stream_cluster.graph.removal import marks
 from stream_cluster.matching import SpaceMatcher, encode
 from stream_cluster.messages import Descriptor
 from stream_cluster.model import Codes, Links, ObjectType, SpaceKey, no_links
 from stream_cluster.state.objects import object_row
 from stream_cluster.state.schema import ROW_MASK, object_key
+from stream_cluster.state.twins import Twins, find_groups
 from stream_cluster.state.watch import Watch
 
 FloorOf = Callable[[SpaceKey], float]
@@ -40,7 +42,7 @@ class Space:
     pending_links: int = 0
     """Links of reduced batches that wait to be merged."""
     matcher: SpaceMatcher | None = None
-    """None until the space is first needed."""
+    """None until the space is needed, and again once it was let go, see `resident`."""
 
 
 class Spaces:
@@ -203,19 +205,49 @@ def encode_batch(batch: SpaceBatch) -> None:
 
 def match_batch(batch: SpaceBatch, matcher: SpaceMatcher) -> None:
     """Fill in `links`, `links_seen` and `watch`: new rows against resident rows and against each other."""
-    floor_cosine = batch.space.floor_cosine
-    first_row = np.uint32(batch.space.next_row)
+    first_row = batch.space.next_row
     forest = ForestBuilder()
-
-    def take(links: Links) -> None:
-        forest.add(links)
-        if batch.watch is not None:
-            batch.watch.see(links)
-
-    for hits in matcher.search(batch.codes, floor_cosine):
+    is_removed = marks(np.fromiter(batch.removed, np.int64, len(batch.removed)), first_row + len(batch.rows))
+    groups = find_groups(batch.codes, is_removed[first_row:])
+    if groups is not None:
+        rows = np.arange(first_row, first_row + len(batch.rows), dtype=np.uint32)
+        twins = Twins(groups, rows, batch.space.floor_cosine, is_removed)
+        _match_firsts(batch, matcher, forest, twins)
+        if not twins.is_spoilt:
+            _take(batch, forest, twins.others())
+            batch.links = forest.result()
+            batch.links_seen = twins.links_seen
+            return
+    links_before = forest.links_seen
+    for hits in matcher.search(batch.codes, batch.space.floor_cosine):
         # A resident row is older, so its number is the smaller one.
-        take(Links(hits.row, hits.query + first_row, hits.similarity))
-    for links in matcher.within(batch.codes, floor_cosine):
-        take(Links(links.a + first_row, links.b + first_row, links.similarity))
+        _take(batch, forest, Links(hits.row, hits.query + np.uint32(first_row), hits.similarity))
+    for links in matcher.within(batch.codes, batch.space.floor_cosine):
+        _take(batch, forest, _shifted(links, first_row))
     batch.links = forest.result()
-    batch.links_seen = forest.links_seen
+    batch.links_seen = forest.links_seen - links_before
+
+
+def _match_firsts(batch: SpaceBatch, matcher: SpaceMatcher, forest: ForestBuilder, twins: Twins) -> None:
+    """Match the first row of each group of equal codes."""
+    floor_cosine = batch.space.floor_cosine
+    firsts = twins.groups.first
+    rows = twins.rows[firsts]
+    codes = batch.codes[firsts]
+    twins.prepare(codes)
+    for hits in matcher.search(codes, floor_cosine):
+        twins.see_resident(hits.row, hits.query, hits.similarity)
+        _take(batch, forest, Links(hits.row, rows[hits.query], hits.similarity))
+    for links in matcher.within(codes, floor_cosine):
+        twins.see_new(links.a, links.b, links.similarity)
+        _take(batch, forest, Links(rows[links.a], rows[links.b], links.similarity))
+
+
+def _take(batch: SpaceBatch, forest: ForestBuilder, links: Links) -> None:
+    forest.add(links)
+    if batch.watch is not None:
+        batch.watch.see(links)
+
+
+def _shifted(links: Links, first_row: int) -> Links:
+    return Links(links.a + np.uint32(first_row), links.b + np.uint32(first_row), links.similarity)

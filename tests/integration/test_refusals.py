@@ -237,6 +237,27 @@ async def test_a_recreated_topic_is_read_from_its_begin_when_the_gap_is_accepted
         await client.produce(generate_events(GenerateOptions(events=20, dim=8, seed=2)))
     async with running_service(broker, topics, tmp_path, accept_gap=True) as worker:
         await worker.applied(20)
+    # It has gone on in the new log, which is shorter than the old one was.
+    async with running_service(broker, topics, tmp_path) as worker:
+        assert worker.sample("records_total", result="accepted") == 0
+
+
+async def test_a_recreated_topic_with_as_many_records_is_a_gap_in_the_log(
+    broker: Broker, tmp_path: Path
+) -> None:
+    topics = await make_topics(broker, "recreated-full")
+    await _fill(broker, topics, tmp_path, 40)
+    # The same log is known again.
+    async with running_service(broker, topics, tmp_path):
+        pass
+    await recreate(broker.bootstrap_servers, topics.events)
+    async with client_of(broker, topics) as client:
+        await client.produce(generate_events(GenerateOptions(events=60, dim=8, seed=2)))
+    async with running_service(broker, topics, tmp_path, wait=False) as worker:
+        message = await _gap(worker)
+    assert "the log has another record at offset 39 than the state has applied" in message
+    async with running_service(broker, topics, tmp_path, accept_gap=True) as worker:
+        await worker.applied(60)
 
 
 async def test_records_that_retention_took_are_a_gap_in_the_log(broker: Broker, tmp_path: Path) -> None:

@@ -232,7 +232,10 @@ class FeedGate:
 class ServiceProcess:
     """`stream-cluster run` in a process of its own. Its log goes to a file."""
 
-    def __init__(self, overrides: Mapping[str, Any], log_path: Path) -> None:
+    def __init__(
+        self, overrides: Mapping[str, Any], log_path: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """`environment` are variables of its own, beside the settings."""
         self.log_path = log_path
         own = {
             f"STREAM_CLUSTER_{key.replace('.', '__').upper()}": str(value) for key, value in overrides.items()
@@ -241,7 +244,7 @@ class ServiceProcess:
         with log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", COMMAND, "run"],
-                env={**inherited, **own},
+                env={**inherited, **own, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -286,9 +289,18 @@ class ServiceProcess:
         self._process.kill()
         self._process.wait()
 
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
     def terminate(self) -> None:
         """SIGTERM."""
-        self._process.send_signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
 
     def wait(self, timeout_s: float) -> tuple[int, float]:
         """(exit code, seconds waited)."""

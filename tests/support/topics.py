@@ -32,13 +32,7 @@ async def topic_sizes(bootstrap_servers: str) -> dict[str, int]:
 
 async def recreate(bootstrap_servers: str, topic: str, partitions: int = 1) -> None:
     """Delete a topic and make a new one of the same name."""
-    async with _admin(bootstrap_servers) as admin:
-        await admin.delete_topics([topic])
-
-        async def is_gone() -> bool:
-            return topic not in await admin.list_topics()
-
-        await eventually(is_gone, 20, f"the end of topic {topic}")
+    await delete_topic(bootstrap_servers, topic)
     await create_topics(bootstrap_servers, {topic: partitions})
 
 
@@ -53,6 +47,34 @@ async def add_partitions(bootstrap_servers: str, topic: str, total: int) -> None
 
 async def _has_partitions(bootstrap_servers: str, topic: str, total: int) -> bool:
     return (await topic_sizes(bootstrap_servers))[topic] == total
+
+
+async def delete_topic(bootstrap_servers: str, topic: str) -> None:
+    """Delete a topic, and return when no broker lists it."""
+    async with _admin(bootstrap_servers) as admin:
+        await admin.delete_topics([topic])
+
+        async def is_gone() -> bool:
+            return topic not in await admin.list_topics()
+
+        await eventually(is_gone, 20, f"the end of topic {topic}")
+
+
+async def group_has_members(bootstrap_servers: str, group: str) -> bool:
+    """Whether a consumer group has any member."""
+    async with _admin(bootstrap_servers) as admin:
+        (answer,) = await admin.describe_consumer_groups([group])
+        (described,) = answer.groups
+        return bool(described[5])
+
+
+async def group_is_left(bootstrap_servers: str, group: str) -> None:
+    """Return when the brokers have given up every member of a group."""
+
+    async def is_left() -> bool:
+        return not await group_has_members(bootstrap_servers, group)
+
+    await eventually(is_left, 60, f"the sessions of group {group} to end")
 
 
 async def delete_records(bootstrap_servers: str, topic: str, before_offset: int) -> None:

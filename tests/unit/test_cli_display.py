@@ -3,10 +3,13 @@ from __future__ import annotations
 import io
 
 import pytest
+import typer
 from rich.console import Console
 
 from stream_cluster.cli import display
 from stream_cluster.cli.display import progress_display
+from stream_cluster.cli.tasks import _end
+from stream_cluster.service.statuses import make_status
 
 GROUPS = {"read": ("reading", ""), "match": ("clustering", "matching"), "report": ("clustering", "writing")}
 
@@ -50,3 +53,10 @@ def test_on_a_terminal_stages_of_one_scale_share_a_bar(monkeypatch):
     shown = screen.getvalue()
     assert "75% writing" in shown
     assert shown.count("\n") == 1, "one bar is one line"
+
+
+def test_a_wait_that_gives_up_says_how_many_records_the_task_still_waits_for(capsys):
+    status = make_status("acme", "t", "in_progress", 0.0, stage="wait", records_to_barrier=1234)
+    with pytest.raises(typer.Exit):
+        _end(status, 5.0, as_json=False)
+    assert "the task is in_progress (wait, 0%, 1234 records to go) after 5 s" in capsys.readouterr().err

@@ -459,3 +459,13 @@ def test_an_update_that_clears_a_location_survives_encoding():
     message = accepted(value)
     assert accepted(encode_object(message)) == message
     assert message.metadata == Metadata(tags=(), meta={})
+
+
+def test_a_huge_value_is_not_repeated_in_the_detail():
+    value = json.dumps({"account_id": "a", "event_id": "e", "action": "x" * 500_000}).encode()
+    (rejection,) = decode_events(
+        [RawRecord("events", 0, 0, 0, None, value, None)], DecodeRules(None, 1 << 20, 128)
+    )
+    assert rejection.reason == "bad_field"
+    assert len(rejection.detail) < 500
+    assert rejection.detail.endswith("`$.action`")

@@ -373,6 +373,7 @@ def test_a_status_has_the_fields_of_the_contract_and_comes_back():
         "as_of",
         "duration_s",
         "stage",
+        "records_to_barrier",
         "timings_s",
         "error",
     }
@@ -391,3 +392,11 @@ def test_bytes_that_are_no_status_are_rejected():
     assert decode_status(b"{").reason is Reason.UNDECODABLE
     assert decode_status(b"{}").reason is Reason.MISSING_FIELD
     assert isinstance(decode_status(encode_status(DONE).replace(b'"done"', b'"over"')), Rejection)
+
+
+def test_a_huge_value_is_not_repeated_in_the_answer() -> None:
+    value = json.dumps({"task_id": "t", "account_id": "a", "content": {"objects_type": "x" * 1_000_000}})
+    bad = decode_task(value.encode())
+    assert isinstance(bad, BadTask)
+    assert len(bad.message) < 500
+    assert bad.message.endswith("`$.content.objects_type`")

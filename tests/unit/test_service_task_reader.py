@@ -48,6 +48,9 @@ class FakeConsumer:
         await asyncio.sleep(0)
         return dict.fromkeys(partitions, 0)
 
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return {partition: len(self.log[partition]) for partition in partitions}
+
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self.positions[partition] = offset
 
@@ -196,6 +199,22 @@ async def test_a_state_without_memory_takes_over_what_became_of_old_tasks() -> N
     await stage.attach(stage.one)
     await stage.read({ONE: ["old", "new"]})
     assert stage.tasks.statuses == {"old": stage.ended["1", "old"], "new": None}
+
+
+async def test_a_state_that_is_less_behind_than_another_takes_over_too() -> None:
+    stage = Stage()
+    stage.ended = {("1", "old"): _done("old"), ("2", "answered elsewhere"): _done("answered elsewhere")}
+    stage.consumer.add(P, ONE, "old")
+    stage.consumer.add(P, TWO, "answered elsewhere")
+    await stage.reader.start()
+    # The first makes the reader go back to the beginning, before where the second begins.
+    await stage.attach(stage.one)
+    await stage.attach(_runner(TWO, {("tasks", 0): 1, ("tasks", 1): 0}))
+    await stage.read({ONE: ["old"], TWO: ["answered elsewhere"]})
+    assert stage.tasks.statuses == {
+        "old": stage.ended["1", "old"],
+        "answered elsewhere": stage.ended["2", "answered elsewhere"],
+    }
 
 
 async def test_a_state_that_is_not_behind_needs_no_history() -> None:

@@ -491,3 +491,13 @@ def test_the_end_of_a_task_tells_whether_its_deletion_waits(folder):
     assert partition.change_tasks(ask, "acme", "t", "delete").status == "done"
     assert partition.change_tasks(end_task, "acme", "t", end)
     partition.close()
+
+
+async def test_a_task_that_waits_says_how_many_records_it_waits_for(tmp_path):
+    fill(tmp_path)
+    async with Life(tmp_path) as life:
+        await life.submit(barrier=life.runner.next_offset + 7)
+        status = await life.until("in_progress")
+        assert (status.stage, status.progress, status.records_to_barrier) == ("wait", 0.0, 7)
+        await life.cancel()
+        assert (await life.has_ended()).records_to_barrier is None

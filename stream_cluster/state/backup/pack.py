@@ -15,6 +15,7 @@ from typing import BinaryIO
 import cramjam
 
 from stream_cluster.errors import BackupDamaged
+from stream_cluster.faults import fault_point
 from stream_cluster.model import Interrupt, Progress
 from stream_cluster.state.backup.manifest import Manifest
 
@@ -41,6 +42,7 @@ class Packer:
         with self._path.open("rb") as file:
             while block := file.read(BLOCK_BYTES):
                 self._interrupt.check()
+                fault_point("backup_upload")
                 self._raw.update(block)
                 packed = bytes(cramjam.zstd.compress(block, _LEVEL))
                 self._packed.update(packed)

@@ -13,6 +13,7 @@ from stream_cluster.generate import GenerateOptions, generate_events
 from stream_cluster.sandbox import Broker
 from stream_cluster.state.database import database_path
 from stream_cluster.state.view import PartitionView
+from tests.faults.record import Row
 from tests.support.archives import read_archive
 from tests.support.client import Client, archive_file, client_of, clustering
 from tests.support.faces import face_messages, faces_folder
@@ -85,9 +86,14 @@ async def _archive_bytes(client: Client, account: str, overrides: dict[str, obje
     return archive_file(status).read_bytes()
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.fault(
+    what="SIGKILL at twenty random moments of start and ingest, one after another",
+    survives="everything: the archive has the bytes of an uninterrupted run",
+    seen="as with any SIGKILL",
+)
+@pytest.mark.timeout(400)
 async def test_twenty_kills_during_ingest_leave_the_archive_of_an_uninterrupted_run(
-    broker: Broker, tmp_path: Path
+    broker: Broker, tmp_path: Path, row: Row
 ) -> None:
     print(f"seed {SEED}")
     moment = random.Random(SEED)
@@ -118,12 +124,20 @@ async def test_twenty_kills_during_ingest_leave_the_archive_of_an_uninterrupted_
         assert unfinished >= KILLS // 5, "the kills did not fall into ingest"
         await client.produce_lines(account, parts[KILLS])
         overrides = _overrides(broker, topics, killed, group=topics.events, tasks_topic=topics.tasks)
+        began = time.monotonic()
         after_kills = await _archive_bytes(client, account, overrides, killed / "last.log")
+        row.ready(began)
+        row.count(kills=KILLS)
+        status = await client.ended("after-the-kills", account)
+        archive = read_archive(archive_file(status), status)
     async with client_of(broker, others) as client:
         overrides = {
             **_overrides(broker, topics, whole, group=others.events, tasks_topic=others.tasks),
             "kafka.results_topic": others.results,
         }
         uninterrupted = await _archive_bytes(client, account, overrides, whole / "whole.log")
+        status = await client.ended("after-the-kills", account)
+        expected = read_archive(archive_file(status), status).members
     assert _next_offset(killed) == _next_offset(whole) == len(values)
     assert after_kills == uninterrupted
+    row.check(archive, expected)
