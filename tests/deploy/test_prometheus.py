@@ -122,6 +122,8 @@ async def test_the_log_is_quiet_and_every_line_is_an_event_with_fields(watched: 
         *("task_read", "task_ended", "archive_removed", "backup_stored"),
     }
     assert len([event for event in events if not event.startswith("backup")]) < 30
+    # At most two lines for each backup, and a backup every two seconds at most.
+    assert len(events) < 100
 
 
 async def test_the_log_of_a_task_can_be_followed_by_its_id_and_partition(watched: Watched) -> None:

@@ -77,7 +77,7 @@ class Watched:
         """One task that is done and whose archive is deleted again, and one that fails."""
         await self.client.submit(clustering("done", threshold=0.6))
         await self.client.ended("done", timeout_s=_WAIT_S)
-        # The last status comes before the end is noted; a delete in between would cancel the task first.
+        # Seen before the next request, so that a wait in vain says which task was not counted.
         await self.until_seen('sum(increase(stream_cluster_tasks_total{status="done"}[5m]))', 0.5)
         await self.client.submit({"task_id": "done", "account_id": "demo", "type": "delete"})
         await self.client.submit(
@@ -107,8 +107,13 @@ async def watched_service(broker: Broker, folder: Path, chunks: int) -> AsyncIte
                 watched = Watched(prometheus, service, client, time.time())
                 # Everything was there, as zero, before it counts.
                 await watched.until_seen("min(stream_cluster_ready)", 1)
-                await watched.load(chunks)
-                await watched.run_tasks()
+                try:
+                    await watched.load(chunks)
+                    await watched.run_tasks()
+                except AssertionError as error:
+                    # The folder of the log may be gone when somebody looks.
+                    error.add_note(service.log()[-8000:])
+                    raise
                 yield watched
 
 
