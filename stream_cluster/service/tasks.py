@@ -33,6 +33,7 @@ from stream_cluster.messages import (
     TaskFault,
     TaskRequest,
     TaskStatus,
+    TaskWarning,
     decode_task,
     encode_task,
 )
@@ -435,4 +436,5 @@ class Tasks:
             as_of=AsOf(**result.as_of) if result.as_of else None,
             duration_s=round(duration_s, 3),
             timings_s=dict(result.timings_s),
+            warnings=[TaskWarning(**warning) for warning in result.warnings],
         )

@@ -28,7 +28,7 @@ from stream_cluster.errors import ResultsUnavailable
 from stream_cluster.faults import fault_point
 from stream_cluster.model import Interrupt, Progress
 from stream_cluster.snapshot.clusters import Clusters
-from stream_cluster.snapshot.columns import IMAGE, Column, csv_value
+from stream_cluster.snapshot.columns import FIGURE_OF, IMAGE, Column, csv_value
 from stream_cluster.snapshot.quality import Quality
 from stream_cluster.snapshot.report.charts import Curve
 from stream_cluster.snapshot.report.facts import read_facts, read_tracks
@@ -127,7 +127,7 @@ def write_archive(
 def _write_zip(file: BinaryIO, content: ArchiveContent, interrupt: Interrupt, progress: Progress) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESS_LEVEL) as archive:
         with _entry(archive, "clusters.jsonl") as write:
-            _write_jsonl(write, content.selection, content.clusters, interrupt, progress)
+            _write_jsonl(write, content, interrupt, progress)
         with _entry(archive, "report.csv") as write:
             for block in _report(content, interrupt, progress):
                 write(block)
@@ -162,13 +162,10 @@ def _entry(archive: zipfile.ZipFile, name: str) -> Iterator[Callable[[bytes], ob
 
 
 def _write_jsonl(
-    write: Callable[[bytes], object],
-    selection: Selection,
-    clusters: Clusters,
-    interrupt: Interrupt,
-    progress: Progress,
+    write: Callable[[bytes], object], content: ArchiveContent, interrupt: Interrupt, progress: Progress
 ) -> None:
     encoder = msgspec.json.Encoder()
+    selection, clusters = content.selection, content.clusters
     ids = selection.ids
     # Bytes: an item of an array costs far more to look at.
     low = None if selection.low is None else selection.low.tobytes()
@@ -177,10 +174,14 @@ def _write_jsonl(
     for begin in range(0, len(clusters), _BLOCK):
         end = min(begin + _BLOCK, len(clusters))
         positions = iter(clusters.order[clusters.starts[begin] : clusters.starts[end]].tolist())
-        for cluster, size in enumerate(clusters.sizes[begin:end].tolist(), begin):
+        figures = content.quality.figures(slice(begin, end))
+        rows = zip(clusters.sizes[begin:end].tolist(), *figures.values(), strict=True)
+        for cluster, (size, *values) in enumerate(rows, begin):
             members = list(itertools.islice(positions, size))
             objects = [ids[position] for position in members]
-            line = {"cluster": cluster, "id": objects[0], "size": size, "objects": objects}
+            line = {"cluster": cluster, "id": objects[0], "size": size}
+            line.update(zip(figures, values, strict=True))
+            line["objects"] = objects
             if low is not None and (marked := [ids[position] for position in members if low[position]]):
                 line["low_quality"] = marked
             encoder.encode_into(line, buffer, -1)
@@ -204,9 +205,7 @@ def _report(content: ArchiveContent, interrupt: Interrupt, progress: Progress) -
         positions = clusters.order[begin : begin + _BLOCK]
         numbers = clusters.numbers[positions].tolist()
         ids = [csv_value(selection.ids[position]) for position in positions.tolist()]
-        writer.writerows(
-            zip(numbers, ids, *_values(content.view, selection, positions, columns), strict=True)
-        )
+        writer.writerows(zip(numbers, ids, *_columns(content, positions), strict=True))
         yield buffer.getvalue().encode()
         buffer.seek(0)
         buffer.truncate()
@@ -214,6 +213,20 @@ def _report(content: ArchiveContent, interrupt: Interrupt, progress: Progress) -
         progress("report", begin / len(selection))
     yield buffer.getvalue().encode()
     progress("report", 1.0)
+
+
+def _columns(content: ArchiveContent, positions: npt.NDArray[np.int64]) -> list[list[Any]]:
+    """The values of each column of the report, of its object or of its object's cluster."""
+    of_objects = [column for column in content.columns if column.name not in FIGURE_OF]
+    found = iter(_values(content.view, content.selection, positions, of_objects))
+    figures: Mapping[str, list[Any]] = {}
+    if len(of_objects) < len(content.columns):
+        numbers = content.clusters.numbers[positions].astype(np.int64)
+        figures = content.quality.figures(numbers) | {"size": content.clusters.sizes[numbers].tolist()}
+    return [
+        figures[FIGURE_OF[column.name]] if column.name in FIGURE_OF else next(found)
+        for column in content.columns
+    ]
 
 
 def _values(

@@ -29,7 +29,7 @@ from stream_cluster.snapshot.clusters import (
 )
 from stream_cluster.snapshot.gate import Gate, attach_by_link
 from stream_cluster.snapshot.linkage import labels_by_average
-from stream_cluster.snapshot.quality import chaining_warnings, measure_quality
+from stream_cluster.snapshot.quality import chaining_warnings, measure_quality, task_figures
 from stream_cluster.snapshot.report.charts import Curve
 from stream_cluster.snapshot.request import ClusteringRequest, find_space
 from stream_cluster.snapshot.selection import Selection, count_without_descriptor, select
@@ -79,6 +79,8 @@ class SnapshotResult:
     """`forest` or `rematch`."""
     timings_s: Mapping[str, float]
     """Seconds by stage. Not in the archive, whose bytes depend on the data alone."""
+    warnings: Sequence[Mapping[str, Any]]
+    """Those of the manifest."""
 
 
 def run_snapshot(
@@ -164,7 +166,14 @@ def _run(
         curve=curve,
         warnings=warnings,
         manifest=_manifest(
-            request, selection, threshold, method=method, as_of=as_of, counts=counts, warnings=warnings
+            request,
+            selection,
+            threshold,
+            method=method,
+            as_of=as_of,
+            counts=counts,
+            figures=task_figures(clusters, quality),
+            warnings=warnings,
         ),
     )
     archive = write_archive(target, content, interrupt=interrupt, progress=overall)
@@ -178,6 +187,7 @@ def _run(
         as_of=as_of,
         method=method,
         timings_s=timings_s,
+        warnings=warnings,
     )
 
 
@@ -365,6 +375,7 @@ def _manifest(
     method: str,
     as_of: Mapping[str, Any] | None,
     counts: Mapping[str, Any],
+    figures: Mapping[str, Any],
     warnings: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """manifest.json: everything that determines the result."""
@@ -394,5 +405,6 @@ def _manifest(
         "method": method,
         "as_of": as_of,
         "counts": counts,
+        "figures": figures,
         "warnings": warnings,
     }
