@@ -43,6 +43,8 @@ ARCHIVE_FORMAT = 1
 _MATCHED_LOWER_OBJECTS = 20_000
 _MATCHED_LOWER_COSINE = 0.1
 
+_DRAWN_POINTS = 300
+
 # Share of the whole that each stage takes, about: (stage, begin, end).
 _STAGES = {
     "select": (0.0, 0.1),
@@ -296,15 +298,17 @@ def _curve(
 ) -> Curve:
     """The threshold curve on the scale of the request."""
     together = None if selection.tracks is None else track_pairs(selection.tracks)
-    found = threshold_curve(
+    exact = threshold_curve(
         len(selection),
         clustering.forest,
         low_cosine=clustering.low_cosine,
-        chosen_cosine=threshold.cosine,
         together=together,
         interrupt=interrupt,
     )
-    cliff = found.cliff()
+    cliff = exact.cliff()
+    # Drawn with as many points as can be seen; exact at the chosen threshold and at the cliff.
+    marks = (threshold.cosine,) if cliff is None else (threshold.cosine, cliff)
+    found = exact.thinned(_DRAWN_POINTS, marks)
     return Curve(
         thresholds=threshold.scale.to_scale(found.thresholds),
         clusters=found.clusters,
