@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
@@ -54,7 +53,6 @@ stream-cluster evaluate events.jsonl.gz truth.csv --sweep 0.3:0.7:0.02 --plot sw
 {EXIT_CODES_HELP}"""
 
 _WORST = 5
-_MAX_THRESHOLDS = 1000
 _NOTHING_LOST = "nothing was changed"
 _TEXTS = {"", "first ids", "label"}
 _SWEEP = "Trying thresholds (with --sweep)"
@@ -166,7 +164,7 @@ def evaluate(
         columns=None,
         html=None,
     )
-    wanted = _Sweep(source, truth_source, parse_thresholds(sweep), _linkages(linkage), account)
+    wanted = _Sweep(source, truth_source, options.parse_thresholds("--sweep", sweep), _linkages(linkage), account)
     _evaluate_sweep(wanted, selection, options.settings_of(config), plot, as_json=as_json)
 
 
@@ -254,30 +252,6 @@ class _Sweep:
     thresholds: list[float]
     linkages: list[Linkage]
     account: str | None
-
-
-def parse_thresholds(text: str) -> list[float]:
-    """Thresholds from FIRST:LAST:STEP or a,b,c: ascending, each once. Raises InputError."""
-    try:
-        if ":" in text:
-            first, last, step = (float(part) for part in text.split(":"))
-            if not (all(map(math.isfinite, (first, last, step))) and step > 0 and first <= last):
-                raise ValueError
-            # Half a step more, because the steps may sum up to a little over the last.
-            count = int((last - first) / step + 0.5) + 1
-            if count > _MAX_THRESHOLDS:
-                raise InputError(f"--sweep: found {count:,} thresholds, expected at most {_MAX_THRESHOLDS:,}")
-            found = [round(first + number * step, 9) for number in range(count)]
-            found = [value for value in found if value <= last + 1e-9]
-        else:
-            found = [float(part) for part in text.split(",")]
-        if not all(map(math.isfinite, found)):
-            raise ValueError
-    except ValueError as error:
-        raise InputError(
-            f"--sweep: found {text!r}, expected FIRST:LAST:STEP from low to high, its step above 0, or a,b"
-        ) from error
-    return sorted(set(found))
 
 
 def _linkages(text: str | None) -> list[Linkage]:

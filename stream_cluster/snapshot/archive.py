@@ -26,6 +26,7 @@ import numpy.typing as npt
 from stream_cluster.config import ImageSettings, PageSettings
 from stream_cluster.errors import ResultsUnavailable
 from stream_cluster.faults import fault_point
+from stream_cluster.messages import format_time
 from stream_cluster.model import Interrupt, Progress
 from stream_cluster.snapshot.clusters import Clusters
 from stream_cluster.snapshot.columns import FIGURE_OF, IMAGE, Column, csv_value
@@ -34,7 +35,7 @@ from stream_cluster.snapshot.report.charts import Curve
 from stream_cluster.snapshot.report.facts import read_facts, read_tracks
 from stream_cluster.snapshot.report.listing import Shown
 from stream_cluster.snapshot.report.write import PageContent, make_page
-from stream_cluster.snapshot.selection import Selection
+from stream_cluster.snapshot.selection import UNKNOWN_TIME, Selection
 from stream_cluster.state.schema import object_key
 from stream_cluster.state.view import PartitionView
 
@@ -174,7 +175,7 @@ def _write_jsonl(
     for begin in range(0, len(clusters), _BLOCK):
         end = min(begin + _BLOCK, len(clusters))
         positions = iter(clusters.order[clusters.starts[begin] : clusters.starts[end]].tolist())
-        figures = content.quality.figures(slice(begin, end))
+        figures = content.quality.figures(slice(begin, end)) | _time_spans(selection, clusters, begin, end)
         rows = zip(clusters.sizes[begin:end].tolist(), *figures.values(), strict=True)
         for cluster, (size, *values) in enumerate(rows, begin):
             members = list(itertools.islice(positions, size))
@@ -193,6 +194,21 @@ def _write_jsonl(
                 progress("clusters", cluster / len(clusters))
     write(bytes(buffer))
     progress("clusters", 1.0)
+
+
+def _time_spans(selection: Selection, clusters: Clusters, begin: int, end: int) -> dict[str, list[Any]]:
+    """First and last time of the clusters [begin, end); None where no member has one."""
+    times_us = selection.times_us[clusters.order[clusters.starts[begin] : clusters.starts[end]]]
+    starts = clusters.starts[begin:end] - clusters.starts[begin]
+    # The oldest member is the first, and those without a time are the last, with the least number.
+    first, last = times_us[starts], np.maximum.reduceat(times_us, starts)
+    texts = {UNKNOWN_TIME: None} | {
+        time_us: format_time(time_us) for time_us in np.union1d(first, last).tolist() if time_us != UNKNOWN_TIME
+    }
+    return {
+        "first_time": [texts[time_us] for time_us in first.tolist()],
+        "last_time": [texts[time_us] for time_us in last.tolist()],
+    }
 
 
 def _report(content: ArchiveContent, interrupt: Interrupt, progress: Progress) -> Iterator[bytes]:

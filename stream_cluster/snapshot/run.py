@@ -14,8 +14,6 @@ import numpy.typing as npt
 from stream_cluster import __version__
 from stream_cluster.errors import TaskError
 from stream_cluster.faults import fault_point
-from stream_cluster.graph.components import track_pairs
-from stream_cluster.graph.curve import threshold_curve
 from stream_cluster.graph.forest import ForestBuilder
 from stream_cluster.matching.scale import floor_cosine
 from stream_cluster.model import Interrupt, Links, Progress
@@ -30,10 +28,10 @@ from stream_cluster.snapshot.clusters import (
 from stream_cluster.snapshot.gate import Gate, attach_by_link
 from stream_cluster.snapshot.linkage import labels_by_average
 from stream_cluster.snapshot.quality import chaining_warnings, measure_quality, task_figures
-from stream_cluster.snapshot.report.charts import Curve
-from stream_cluster.snapshot.request import ClusteringRequest, find_space
-from stream_cluster.snapshot.selection import Selection, count_without_descriptor, select
+from stream_cluster.snapshot.request import ClusteringRequest, select_requested
+from stream_cluster.snapshot.selection import Selection, count_without_descriptor
 from stream_cluster.snapshot.threshold import Threshold, threshold_on
+from stream_cluster.snapshot.thresholds import curve_of, drawn
 from stream_cluster.state.view import PartitionView
 
 ARCHIVE_FORMAT = 1
@@ -42,8 +40,6 @@ ARCHIVE_FORMAT = 1
 # below the threshold.
 _MATCHED_LOWER_OBJECTS = 20_000
 _MATCHED_LOWER_COSINE = 0.1
-
-_DRAWN_POINTS = 300
 
 # Share of the whole that each stage takes, about: (stage, begin, end).
 _STAGES = {
@@ -133,7 +129,7 @@ def _run(
         mark = now
 
     overall("select", 0.0)
-    selection = _select(view, request, interrupt)
+    selection = select_requested(view, request, interrupt)
     lap("select")
     overall("match", 0.0)
     version = selection.space.key.version
@@ -153,7 +149,8 @@ def _run(
     warnings = chaining_warnings(selection, clusters, quality, request.chaining)
     curve = None
     if request.page is not None:
-        curve = _curve(selection, clustering, threshold, interrupt)
+        exact = curve_of(selection, clustering.forest, clustering.low_cosine, interrupt)
+        curve = drawn(exact, threshold, len(selection))
     lap("quality")
     counts = _counts(view, selection, clustering)
     content = ArchiveContent(
@@ -191,28 +188,6 @@ def _run(
         timings_s=timings_s,
         warnings=warnings,
     )
-
-
-def _select(view: PartitionView, request: ClusteringRequest, interrupt: Interrupt) -> Selection:
-    selection = select(
-        view,
-        find_space(view, request),
-        request.conditions,
-        with_tracks=request.use_track_info,
-        interrupt=interrupt,
-        read_time_us=request.read_time_us,
-        min_quality=request.min_quality,
-        with_frames=request.cannot_link is not None,
-    )
-    if not len(selection):
-        # The last filter that left anything out left nothing over.
-        name, removed = [item for item in selection.removed_by_filter.items() if item[1]][-1]
-        raise TaskError(
-            "empty_selection",
-            f"the filters select none of {selection.in_space} objects of this descriptor type: "
-            f"{name} excludes the last {removed}",
-        )
-    return selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,33 +266,6 @@ def _low_cosine(request: ClusteringRequest, selection: Selection, threshold_cosi
         return threshold_cosine
     floor = floor_cosine(request.similarity, selection.space.key)
     return max(-1.0, min(threshold_cosine, floor) - _MATCHED_LOWER_COSINE)
-
-
-def _curve(
-    selection: Selection, clustering: _Clustering, threshold: Threshold, interrupt: Interrupt
-) -> Curve:
-    """The threshold curve on the scale of the request."""
-    together = None if selection.tracks is None else track_pairs(selection.tracks)
-    exact = threshold_curve(
-        len(selection),
-        clustering.forest,
-        low_cosine=clustering.low_cosine,
-        together=together,
-        interrupt=interrupt,
-    )
-    cliff = exact.cliff()
-    # Drawn with as many points as can be seen; exact at the chosen threshold and at the cliff.
-    marks = (threshold.cosine,) if cliff is None else (threshold.cosine, cliff)
-    found = exact.thinned(_DRAWN_POINTS, marks)
-    return Curve(
-        thresholds=threshold.scale.to_scale(found.thresholds),
-        clusters=found.clusters,
-        singletons=found.singletons,
-        largest=found.largest,
-        objects=len(selection),
-        chosen=threshold.value,
-        cliff=None if cliff is None else float(threshold.scale.to_scale(cliff)),
-    )
 
 
 def _counts(view: PartitionView, selection: Selection, clustering: _Clustering) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from stream_cluster.cli.evaluate import parse_thresholds
+from stream_cluster.cli.options import parse_thresholds
 from stream_cluster.errors import InputError
 from stream_cluster.evaluation.measures import measure
 from tests.support.cli import invoke
@@ -196,10 +196,10 @@ def test_a_truth_that_is_no_csv_is_refused(people):
 
 
 def test_thresholds_are_a_range_with_both_ends_or_a_list():
-    assert parse_thresholds("0.3:0.7:0.2") == [0.3, 0.5, 0.7]
-    assert parse_thresholds("0.3:0.72:0.2") == [0.3, 0.5, 0.7]
-    assert parse_thresholds("-0.5:0.4:0.001")[-1] == 0.4
-    assert parse_thresholds("0.6,0.5, 0.6") == [0.5, 0.6]
+    assert parse_thresholds("--sweep", "0.3:0.7:0.2") == [0.3, 0.5, 0.7]
+    assert parse_thresholds("--sweep", "0.3:0.72:0.2") == [0.3, 0.5, 0.7]
+    assert parse_thresholds("--sweep", "-0.5:0.4:0.001")[-1] == 0.4
+    assert parse_thresholds("--sweep", "0.6,0.5, 0.6") == [0.5, 0.6]
 
 
 @pytest.mark.parametrize(
@@ -207,9 +207,9 @@ def test_thresholds_are_a_range_with_both_ends_or_a_list():
 )
 def test_thresholds_that_are_none_are_refused(text):
     with pytest.raises(InputError, match="--sweep: found"):
-        parse_thresholds(text)
+        parse_thresholds("--sweep", text)
 
 
 def test_too_many_thresholds_are_refused():
     with pytest.raises(InputError, match=r"found 10,001 thresholds, expected at most 1,000"):
-        parse_thresholds("0:1:0.0001")
+        parse_thresholds("--sweep", "0:1:0.0001")
