@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -30,9 +31,9 @@ An archive, as a task or `cluster` wrote it: the zip, or the folder that it was 
 A cluster's id is that of its oldest object, so it stays while that object does; its number says nothing beyond its
 archive. docs/report.md says what the figures mean.
 
-With --compare, the clusters of the archive against those of an older one, by the objects in both: new (no object
-was in the older), grown (more objects), shrunk (fewer, and no others), merged (objects of several), split
-(objects in several), gone (no object is left), unchanged.
+With --compare, the clusters of the archive against those of an older one, by the objects in both: merged (objects
+of several), split (objects in several), gone (no object is left), new (no object was there), grown (other
+objects came), shrunk (some left, none came), unchanged.
 
 [bold]Examples[/bold]
 
@@ -82,7 +83,8 @@ def clusters(
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=0, help=f"Clusters, changes or members to list; else {_LIMIT}; 0: all."),
+        typer.Option("--limit", min=0, help=f"Clusters, changes of each kind, or members to list; else {_LIMIT} (members: all); 0: all.",
+        ),
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -292,7 +294,7 @@ def _comparison_as_dict(
                 "gained": change.gained,
                 "lost": change.lost,
             }
-            for change in found.changes[:most]
+            for change in _first(found, most)
         ],
     }
 
@@ -323,10 +325,17 @@ def _show_comparison(
         table.add_column(name, justify="right")
     table.add_column("older", overflow="fold")
     table.add_column("newer", overflow="fold")
-    for change in found.changes[:most]:
+    shown = _first(found, most)
+    for change in shown:
         table.add_row(*_change_cells(change, old, new))
     print_table(table)
-    _tell_rest(len(found.changes[:most]), len(found.changes), "changes")
+    _tell_rest(len(shown), len(found.changes), "changes")
+
+
+def _first(found: Comparison, most: int | None) -> list[Change]:
+    """The first changes of each kind: the many small ones of one kind hide no other."""
+    kinds = itertools.groupby(found.changes, key=lambda change: change.kind)
+    return [change for _, changes in kinds for change in itertools.islice(changes, most)]
 
 
 def _change_cells(change: Change, old: ArchivedClusters, new: ArchivedClusters) -> list[str]:

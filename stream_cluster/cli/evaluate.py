@@ -37,7 +37,7 @@ EPILOG = f"""\
 truth.csv with the header id,label (or event_id, face_id; person): who each object is. Others are passed
 over.
 
-An archive, as a task or `cluster` wrote it. With --sweep instead the objects themselves: JSON lines, gzipped
+An archive, as a task or `cluster` wrote it, or its folder. With --sweep instead the objects themselves: JSON lines, gzipped
 or not, or an .npz, as `cluster` reads them. Every threshold and linkage is then tried on them.
 
 Measured are the objects that are in both files. How many are in one only is said.
@@ -146,9 +146,13 @@ def evaluate(
         raise InputError(f"{given[0]} has no effect without --sweep")
     if sweep is not None and worst is not None:
         raise InputError("--worst has no effect with --sweep, which lists no merges and splits")
+    most = _WORST if worst is None else worst
+    if sweep is None and Path(file).is_dir():
+        _evaluate_archive(Path(file), find_sources([truth])[0], most, as_json=as_json)
+        return
     source, truth_source = find_sources([file, truth])
     if sweep is None:
-        _evaluate_archive(source, truth_source, _WORST if worst is None else worst, as_json=as_json)
+        _evaluate_archive(_zipped(source), truth_source, most, as_json=as_json)
         return
     selection = options.Selection(
         descriptor_type or "face",
@@ -171,18 +175,23 @@ def evaluate(
 # -- an archive ----------------------------------------------------------------------------------------
 
 
-def _evaluate_archive(source: Source, truth_source: Source, worst: int, *, as_json: bool) -> None:
-    from stream_cluster.evaluation.files import evaluate_archive
-    from stream_cluster.evaluation.report import archive_as_dict
-    from stream_cluster.evaluation.truth import read_truth
-
+def _zipped(source: Source) -> Path:
+    """The file of an archive. Raises InputError for what is no zip."""
     if source.path is None or source.kind != "vectors":
         raise InputError(
             f"{source.name}: not a zip file, expected the archive of a task; --sweep evaluates objects"
         )
+    return source.path
+
+
+def _evaluate_archive(archive: Path, truth_source: Source, worst: int, *, as_json: bool) -> None:
+    from stream_cluster.evaluation.files import evaluate_archive
+    from stream_cluster.evaluation.report import archive_as_dict
+    from stream_cluster.evaluation.truth import read_truth
+
     with stoppable(_NOTHING_LOST) as interrupt, progress_display(_GROUPS) as progress:
         truth = read_truth(truth_source, interrupt, progress)
-        evaluation = evaluate_archive(source.path, truth, worst, interrupt, progress)
+        evaluation = evaluate_archive(archive, truth, worst, interrupt, progress)
     _warn(evaluation.counts)
     if as_json:
         print_json(archive_as_dict(evaluation))

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from stream_cluster.evaluation.archive import ArchivedClusters
 from stream_cluster.evaluation.measures import measure
 
-Kind = Literal["new", "grown", "shrunk", "merged", "split", "gone", "unchanged"]
+Kind = Literal["merged", "split", "gone", "new", "grown", "shrunk", "unchanged"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+"""In the order in which they are worth looking at."""
 
 Ids = npt.NDArray[np.int64]
 
@@ -22,10 +23,10 @@ Ids = npt.NDArray[np.int64]
 class Change:
     """What became of clusters that share objects. Positions are those of `ArchivedClusters.lines`.
 
-        new         no object was in the old archive                    none -> one
-        gone        no object is in the new archive                     one -> none
         merged      objects come from several old clusters              several -> one
         split       objects went to several new clusters                one -> several
+        gone        no object is in the new archive                     one -> none
+        new         no object was in the old archive                    none -> one
         grown       it has objects that it had not                      one -> one
         shrunk      it lost objects, and has no others                  one -> one
         unchanged   it has the same objects                             one -> one
@@ -57,7 +58,7 @@ class Comparison:
     adjusted_rand: float | None
     """Of the common objects: 1 for equal clusters, 0 for chance. None without common objects."""
     changes: list[Change]
-    """All but those that are unchanged; of each kind the largest first."""
+    """All but unchanged clusters, by kind; of each kind the largest first."""
     counts: Mapping[Kind, int]
     """How many changes of each kind there are, unchanged clusters included."""
 
