@@ -28,12 +28,12 @@ An archive, as a task or `cluster` wrote it: the zip, or the folder that it was 
 
 [bold]Output[/bold]
 
-A cluster's id is that of its oldest object, so it stays while that object does; its number says nothing beyond its
-archive. docs/report.md says what the figures mean.
+A cluster's id is that of its oldest object, so it stays while that object does; its number says nothing
+beyond its archive. docs/report.md says what the figures mean.
 
-With --compare, the clusters of the archive against those of an older one, by the objects in both: merged (objects
-of several), split (objects in several), gone (no object is left), new (no object was there), grown (other
-objects came), shrunk (some left, none came), unchanged.
+With --compare, the clusters of the archive against those of an older one, by the objects in both: merged
+(objects of several), split (objects in several), gone (no object is left), new (no object was there), grown
+(other objects came), shrunk (some left, none came), unchanged.
 
 [bold]Examples[/bold]
 
@@ -54,7 +54,7 @@ _SHOWN_IDS = 4
 _WARNINGS = 3
 _NOTHING_LOST = "nothing was changed"
 _GROUPS = {"archive": ("reading the archive", ""), "older": ("reading the older archive", "")}
-_ABSENT = "–"
+_ABSENT = "-"
 
 Order = Literal["size", "cohesion", "weakest-link", "bridges", "first", "last"]
 
@@ -83,7 +83,10 @@ def clusters(
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=0, help=f"Clusters, changes of each kind, or members to list; else {_LIMIT} (members: all); 0: all.",
+        typer.Option(
+            "--limit",
+            min=0,
+            help=f"Clusters, changes of each kind, or members to list; else {_LIMIT} (members: all); 0: all.",
         ),
     ] = None,
     as_json: options.AsJson = False,
@@ -233,7 +236,8 @@ def _find(path: Path, found: ArchivedClusters, wanted: str) -> ArchivedCluster:
         if wanted in line.objects or wanted == f"#{line.cluster}":
             return line
     raise InputError(
-        f"--show {wanted}: found no such cluster and no such object in {path}, expected an id, or #N for number N"
+        f"--show {wanted}: found no such cluster and no such object in {path}, expected an id, or #N for "
+        "number N"
     )
 
 

@@ -37,8 +37,8 @@ EPILOG = f"""\
 truth.csv with the header id,label (or event_id, face_id; person): who each object is. Others are passed
 over.
 
-An archive, as a task or `cluster` wrote it, or its folder. With --sweep instead the objects themselves: JSON lines, gzipped
-or not, or an .npz, as `cluster` reads them. Every threshold and linkage is then tried on them.
+An archive, as a task or `cluster` wrote it, or its folder. With --sweep instead the objects themselves: JSON
+lines, gzipped or not, or an .npz, as `cluster` reads them. Every threshold and linkage is then tried on them.
 
 Measured are the objects that are in both files. How many are in one only is said.
 
@@ -168,7 +168,9 @@ def evaluate(
         columns=None,
         html=None,
     )
-    wanted = _Sweep(source, truth_source, options.parse_thresholds("--sweep", sweep), _linkages(linkage), account)
+    wanted = _Sweep(
+        source, truth_source, options.parse_thresholds("--sweep", sweep), _linkages(linkage), account
+    )
     _evaluate_sweep(wanted, selection, options.settings_of(config), plot, as_json=as_json)
 
 

@@ -242,7 +242,9 @@ def parse_thresholds(option: str, text: str) -> list[float]:
             # Half a step more, because the steps may sum up to a little over the last.
             count = int((last - first) / step + 0.5) + 1
             if count > _MAX_THRESHOLDS:
-                raise InputError(f"{option}: found {count:,} thresholds, expected at most {_MAX_THRESHOLDS:,}")
+                raise InputError(
+                    f"{option}: found {count:,} thresholds, expected at most {_MAX_THRESHOLDS:,}"
+                )
             found = [round(first + number * step, 9) for number in range(count)]
             found = [value for value in found if value <= last + 1e-9]
         else:

@@ -120,9 +120,7 @@ class _Opened:
 def _opened(path: Path) -> Iterator[_Opened]:
     if path.is_dir():
         names = sorted(entry.name for entry in path.iterdir())
-        yield _Opened(
-            names, lambda name: (path / name).stat().st_size, lambda name: (path / name).open("rb")
-        )
+        yield _Opened(names, lambda name: (path / name).stat().st_size, lambda name: (path / name).open("rb"))
         return
     with zipfile.ZipFile(path) as archive:
         yield _Opened(archive.namelist(), lambda name: archive.getinfo(name).file_size, archive.open)

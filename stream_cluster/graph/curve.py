@@ -51,7 +51,10 @@ class ThresholdCurve:
         """
         # Just below the next threshold: where a step ends, the look ahead has gone furthest.
         ends = self.thresholds[1:]
-        here, ahead = self.largest[:-1], self.largest[np.searchsorted(self.thresholds, ends + _CLIFF_WIDTH) - 1]
+        here, ahead = (
+            self.largest[:-1],
+            self.largest[np.searchsorted(self.thresholds, ends + _CLIFF_WIDTH) - 1],
+        )
         # Near 1 hardly anything is linked, and the first real clusters look like growth.
         large = here >= _CLIFF_SHARE * max(1, int(self.clusters[-1]))
         grown = np.flatnonzero((here >= _CLIFF_GROWTH * ahead) & large & (ahead > 1))

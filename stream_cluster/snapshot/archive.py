@@ -203,7 +203,9 @@ def _time_spans(selection: Selection, clusters: Clusters, begin: int, end: int) 
     # The oldest member is the first, and those without a time are the last, with the least number.
     first, last = times_us[starts], np.maximum.reduceat(times_us, starts)
     texts = {UNKNOWN_TIME: None} | {
-        time_us: format_time(time_us) for time_us in np.union1d(first, last).tolist() if time_us != UNKNOWN_TIME
+        time_us: format_time(time_us)
+        for time_us in np.union1d(first, last).tolist()
+        if time_us != UNKNOWN_TIME
     }
     return {
         "first_time": [texts[time_us] for time_us in first.tolist()],

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_cluster import __version__
-from stream_cluster.errors import TaskError
 from stream_cluster.faults import fault_point
 from stream_cluster.graph.forest import ForestBuilder
 from stream_cluster.matching.scale import floor_cosine

@@ -22,9 +22,7 @@ DRAWN_POINTS = 300
 """More cannot be told apart in a drawing."""
 
 
-def curve_of(
-    selection: Selection, forest: Links, low_cosine: float, interrupt: Interrupt
-) -> ThresholdCurve:
+def curve_of(selection: Selection, forest: Links, low_cosine: float, interrupt: Interrupt) -> ThresholdCurve:
     """The exact curve of a selection, whose tracks are together if it has them.
 
     `forest`: spanning forest of positions, complete above `low_cosine`.

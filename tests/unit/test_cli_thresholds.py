@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from stream_cluster.messages import Content, TaskRequest
+from stream_cluster.messages import parse_filters
 from stream_cluster.state.database import database_path
 from stream_cluster.state.lock import DirectoryLock
 from stream_cluster.state.partition import PartitionIdentity
@@ -41,7 +41,9 @@ def state(tmp_path):
     first = open_partition(tmp_path, identity=PartitionIdentity("events", 0, 2, "murmur2"))
     made = vectors(80, people=9)
     first.apply(
-        records([message(n, vector, track_id=f"t{n // 2}", source=f"cam{n % 2}") for n, vector in enumerate(made)])
+        records(
+            [message(n, vector, track_id=f"t{n // 2}", source=f"cam{n % 2}") for n, vector in enumerate(made)]
+        )
     )
     second = open_partition(tmp_path, identity=PartitionIdentity("events", 1, 2, "murmur2"))
     second.apply(records([message(n, v, account="globex") for n, v in enumerate(vectors(5))]))
@@ -92,17 +94,11 @@ def test_below_the_floor_and_with_filters_the_objects_are_matched_again(state, t
     filters.write_text('{"sources": ["cam1"]}')
     filtered = shown(folder, "--account", "acme", "--at", "0.5:0.7:0.1", "--filters", filters)
     assert (filtered["method"], filtered["objects"]) == ("rematch", 40)
-    task = TaskRequest(task_id="t", account_id="acme", content=Content())
-    del task
-    from stream_cluster.messages import parse_filters  # noqa: PLC0415
-
     chosen = parse_filters(filters.read_bytes(), "event")
     for said, content in ((found, {}), (filtered, {"filters": chosen})):
         for row in said["at"]:
             if "cliff" not in row["marks"]:
-                archive, _ = snapshot(
-                    partition, tmp_path / "one.zip", threshold=row["threshold"], **content
-                )
+                archive, _ = snapshot(partition, tmp_path / "one.zip", threshold=row["threshold"], **content)
                 assert figures_of(archive) == [row[name] for name in FIGURES], row
 
 
@@ -146,7 +142,9 @@ def test_the_cliff_is_marked_and_a_threshold_below_it_is_warned_of(tmp_path):
     partition = partition_of(tmp_path, [message(n, vector) for n, vector in enumerate(chain())])
     result = invoke("thresholds", tmp_path, "--threshold", "0.5", "--at", "0.5,0.75,0.9")
     assert result.exit_code == 0, result.stderr
-    (cliff,) = re.findall(r"Below (0\.\d+) clusters chain: the largest has (\d+) objects right below it", result.stdout)
+    (cliff,) = re.findall(
+        r"Below (0\.\d+) clusters chain: the largest has (\d+) objects right below it", result.stdout
+    )
     assert 0.6 < float(cliff[0]) < 0.8
     assert int(cliff[1]) > 30
     assert re.search(r"0.5 +1 +0 +125 +100.0% +chosen", result.stdout)
@@ -173,7 +171,7 @@ def test_the_curve_is_drawn_as_a_picture_that_stands_alone(tmp_path):
     picture = tmp_path / "curve.svg"
     found = shown(tmp_path, "--plot", picture)
     assert found["plot"] == str(picture)
-    root = ElementTree.parse(picture).getroot()  # noqa: S314 - our own
+    root = ElementTree.parse(picture).getroot()
     svg = "{http://www.w3.org/2000/svg}"
     assert root.tag == f"{svg}svg"
     paths = {element.get("class") for element in root.iter(f"{svg}path")}
@@ -207,7 +205,11 @@ def test_the_curve_in_json_agrees_with_the_rows(state):
         ([".", "x.npz"], 2, ".: found a directory among 2 inputs, expected it alone"),
         (["state"], 2, "found the accounts acme, globex; choose one with --account"),
         (["state", "--account", "nobody"], 1, "account nobody has no objects; the state holds acme, globex"),
-        (["state", "--account", "acme", "--descriptor-type", "body"], 1, "the account has no event with a body"),
+        (
+            ["state", "--account", "acme", "--descriptor-type", "body"],
+            1,
+            "the account has no event with a body",
+        ),
         (["state", "--account", "acme", "--at", "0.4:x"], 2, "--at: found '0.4:x'"),
         (["state", "--account", "acme", "--at", "2"], 2, "found 2, expected -1 to 1"),
         (["state", "--account", "acme", "--threshold", "nan"], 2, "--threshold: found nan"),
@@ -216,7 +218,9 @@ def test_the_curve_in_json_agrees_with_the_rows(state):
         (["state", "--account", "acme", "--plot", "none/curve.svg"], 2, "curve.svg: cannot be written"),
     ],
 )
-def test_what_cannot_be_done_is_refused_with_its_reason(state, tmp_path, monkeypatch, arguments, code, message):
+def test_what_cannot_be_done_is_refused_with_its_reason(
+    state, tmp_path, monkeypatch, arguments, code, message
+):
     folder, _ = state
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
