@@ -44,17 +44,15 @@ class ThresholdCurve:
         return max(0, int(np.searchsorted(as_compared, np.float32(cosine), side="right")) - 1)
 
     def cliff(self) -> float | None:
-        """Where chaining sets in: below this cosine the largest component is half as large again as 0.05 higher.
+        """Where chaining sets in: below it the largest component is half as large again as 0.05 higher.
 
-        The highest such cosine; the component has to hold a hundredth of the objects at least. None when there
-        is no such.
+        The highest such cosine; the component has to hold a hundredth of the objects at least. None when
+        there is no such.
         """
         # Just below the next threshold: where a step ends, the look ahead has gone furthest.
         ends = self.thresholds[1:]
-        here, ahead = (
-            self.largest[:-1],
-            self.largest[np.searchsorted(self.thresholds, ends + _CLIFF_WIDTH) - 1],
-        )
+        here = self.largest[:-1]
+        ahead = self.largest[np.searchsorted(self.thresholds, ends + _CLIFF_WIDTH) - 1]
         # Near 1 hardly anything is linked, and the first real clusters look like growth.
         large = here >= _CLIFF_SHARE * max(1, int(self.clusters[-1]))
         grown = np.flatnonzero((here >= _CLIFF_GROWTH * ahead) & large & (ahead > 1))
@@ -161,13 +159,14 @@ def _largest(sizes: Counts, links: Links, interrupt: Interrupt) -> Counts:
     parent = list(range(len(size)))
     most = max(size, default=0)
     grown = [most]
-    for number, (x, y) in enumerate(zip(links.a[order].tolist(), links.b[order].tolist(), strict=True)):
+    for number, (a, b) in enumerate(zip(links.a[order].tolist(), links.b[order].tolist(), strict=True)):
+        x, y = a, b
         while (above := parent[x]) != x:
             parent[x] = x = parent[above]
         while (above := parent[y]) != y:
             parent[y] = y = parent[above]
         if size[x] < size[y]:
-            x, y = y, x  # noqa: PLW2901 - the roots take the places of the rows
+            x, y = y, x
         parent[y] = x
         size[x] = both = size[x] + size[y]
         most = max(most, both)

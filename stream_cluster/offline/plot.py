@@ -9,14 +9,15 @@ from stream_cluster.snapshot.report.charts import HEIGHT, WIDTH, Curve, curve_sv
 
 SUFFIX = ".svg"
 _LEGEND_HEIGHT = 34
-_LEGEND = (("clusters", "clusters"), ("singletons", "of a single object"), ("share", "share of the largest"))
+_LEGEND = {"clusters": "clusters", "singletons": "of a single object", "share": "share of the largest"}
 _LEGEND_STEP = 170
 
 _STYLE = """
 svg { --ink: #1d2327; --quiet: #5c6770; --line: #dde2e6; --paper: #fff; --blue: #1f5fae; --red: #b4451f;
   background: var(--paper); font: 12px system-ui, sans-serif; }
 @media (prefers-color-scheme: dark) {
-  svg { --ink: #e6eaed; --quiet: #a2adb5; --line: #38424a; --paper: #15191c; --blue: #7db3f0; --red: #f0936a; }
+  svg { --ink: #e6eaed; --quiet: #a2adb5; --line: #38424a; --paper: #15191c;
+    --blue: #7db3f0; --red: #f0936a; }
 }
 text { fill: var(--quiet); }
 .y { text-anchor: end; }
@@ -52,7 +53,7 @@ def write_curve(curve: Curve, target: Path) -> None:
     legend = "".join(
         f'<path class="{kind}" d="M{64 + number * _LEGEND_STEP} -20h24"/>'
         f'<text x="{96 + number * _LEGEND_STEP}" y="-16">{text}</text>'
-        for number, (kind, text) in enumerate(_LEGEND)
+        for number, (kind, text) in enumerate(_LEGEND.items())
     )
     picture = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 {-_LEGEND_HEIGHT} {WIDTH} '

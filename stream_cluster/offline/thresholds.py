@@ -45,7 +45,7 @@ def thresholds_of_files(
     interrupt: Interrupt,
     progress: Progress,
 ) -> FoundThresholds:
-    """The components of what a task would select from some inputs, at every threshold; all pairs are compared.
+    """Components of what a task would select from some inputs, at every threshold; all pairs are compared.
 
     Args:
         task: its `account_id` is not used.
@@ -80,7 +80,7 @@ def thresholds_of_state(
     interrupt: Interrupt,
     progress: Progress,
 ) -> FoundThresholds:
-    """The components of what a task would select now, at every threshold; beside a running service or without.
+    """Components of what a task would select now, at every threshold, beside a running service or without.
 
     Args:
         directory: state directory of a service. It is not locked, and nothing in it is changed.
@@ -119,7 +119,7 @@ def _chosen(directory: Path, held: Mapping[str, Path], account_id: str | None) -
     if account_id is None:
         if len(held) > 1:
             raise InputError(
-                f"{directory}: found the accounts {names}; choose one with --account, for they are never mixed"
+                f"{directory}: found the accounts {names}; choose one with --account, they are never mixed"
             )
         return next(iter(held))
     if account_id not in held:
