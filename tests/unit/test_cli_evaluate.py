@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -61,6 +62,12 @@ def test_an_archive_is_compared_with_the_truth(people):
     assert found["counts"] == {"objects": 200, "evaluated": 200, "without_label": 0, "not_found": 0}
     assert (found["parameters"]["threshold"], found["parameters"]["linkage"]) == (0.5, "components")
     assert warnings == ""
+
+
+def test_an_unpacked_archive_is_compared_as_the_zip_is(people):
+    with zipfile.ZipFile(people / "a.zip") as zipped:
+        zipped.extractall(people / "a")
+    assert evaluated(people / "a", people / "truth.csv") == evaluated(people / "a.zip", people / "truth.csv")
 
 
 def test_the_worst_merges_and_splits_are_listed_with_their_ids(people):
