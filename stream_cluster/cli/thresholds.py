@@ -128,6 +128,7 @@ def thresholds(
         _draw(found, plot)
     if found.load is not None:
         warn_rejected(found.load)
+    _warn_of_chaining(found)
     if as_json:
         print_json(_as_dict(found, rows) | {"plot": None if plot is None else str(plot.resolve())})
         return
@@ -216,8 +217,16 @@ def _rows(found: FoundThresholds, named: Sequence[float] | None, *, is_default: 
     rows = []
     for value, cosine in sorted(cosines.items()):
         index = exact.index(cosine)
-        figures = (exact.clusters[index], exact.singletons[index], exact.largest[index])
-        rows.append(_Row(value, cosine, *map(int, figures), marks.get(value, [])))
+        rows.append(
+            _Row(
+                value,
+                cosine,
+                clusters=int(exact.clusters[index]),
+                singletons=int(exact.singletons[index]),
+                largest=int(exact.largest[index]),
+                marks=marks.get(value, []),
+            )
+        )
     return rows
 
 
@@ -297,18 +306,23 @@ def _show(found: FoundThresholds, rows: list[_Row]) -> None:
 
 
 def _tell_cliff(found: FoundThresholds) -> None:
-    """Where clusters chain, and whether that is where the threshold is."""
-    measured = found.found
-    exact, chosen = measured.exact, measured.threshold
+    """Where clusters chain."""
+    exact = found.found.exact
     cliff = exact.cliff()
     if cliff is None:
         typer.echo("\nNo threshold shown makes clusters chain.")
         return
     at = exact.index(cliff)
-    value = float(chosen.scale.to_scale(cliff))
+    value = float(found.found.threshold.scale.to_scale(cliff))
     typer.echo(
         f"\nBelow {value:.4g} clusters chain: the largest has {int(exact.largest[at - 1]):,} objects right "
         f"below it, {int(exact.largest[at]):,} at it."
     )
-    if chosen.cosine < cliff:
+
+
+def _warn_of_chaining(found: FoundThresholds) -> None:
+    """Whether the threshold is where clusters chain."""
+    chosen, cliff = found.found.threshold, found.found.exact.cliff()
+    if cliff is not None and chosen.cosine < cliff:
+        value = float(chosen.scale.to_scale(cliff))
         warn(f"the threshold {chosen.value:g} is below the cliff at {value:.4g}: people may be merged")
