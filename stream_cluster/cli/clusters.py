@@ -317,7 +317,7 @@ def _show_comparison(
             "objects": f"{found.objects_new:,}, before {found.objects_old:,}; {found.common:,} in both",
             "clusters": f"{len(new.lines):,}, before {len(old.lines):,}",
             "adjusted Rand index": rand,
-            **found.counts,
+            **{str(kind): count for kind, count in found.counts.items()},
         }
     )
     if not found.changes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,16 +47,17 @@ class ThresholdCurve:
     def cliff(self) -> float | None:
         """Where chaining sets in: below it the largest component is half as large again as 0.05 higher.
 
-        The highest such cosine; the component has to hold a hundredth of the objects at least. None when
-        there is no such.
+        The highest such cosine below the peak, where most components have several objects: above the peak
+        components grow because they form, below it because they merge. The largest has to hold a hundredth of
+        the objects at least. None when there is no such cosine.
         """
+        peak = int(np.argmax(self.clusters - self.singletons))  # the lowest of several
         # Just below the next threshold: where a step ends, the look ahead has gone furthest.
-        ends = self.thresholds[1:]
-        here = self.largest[:-1]
+        ends = self.thresholds[1 : peak + 1]
+        here = self.largest[:peak]
         ahead = self.largest[np.searchsorted(self.thresholds, ends + _CLIFF_WIDTH) - 1]
-        # Near 1 hardly anything is linked, and the first real clusters look like growth.
         large = here >= _CLIFF_SHARE * max(1, int(self.clusters[-1]))
-        grown = np.flatnonzero((here >= _CLIFF_GROWTH * ahead) & large & (ahead > 1))
+        grown = np.flatnonzero((here >= _CLIFF_GROWTH * ahead) & large)
         return float(ends[grown[-1]]) if len(grown) else None
 
     def thinned(self, most_points: int, at: tuple[float, ...] = ()) -> ThresholdCurve:
@@ -72,8 +74,10 @@ class ThresholdCurve:
         kept = np.arange(len(self))
         if len(self) > most_points:
             # Each rises from 0 to 1 along the curve, so the sum cuts it where any of them changes most.
-            height = sum(map(_risen, (self.thresholds, self.clusters, self.singletons, -self.largest)))
-            cell = np.minimum(np.asarray(height) * (most_points // 2) / 4, most_points // 2 - 1).astype(int)
+            height = _risen(self.thresholds)
+            for figure in (self.clusters, self.singletons, -self.largest):
+                height += _risen(figure)
+            cell = np.minimum(height * (most_points // 2) / 4, most_points // 2 - 1).astype(np.int64)
             begins = np.diff(cell, prepend=-1) > 0
             ends = np.diff(cell, append=cell[-1] + 1) > 0
             kept = np.flatnonzero(begins | ends)
@@ -88,7 +92,7 @@ class ThresholdCurve:
         )
 
 
-def _risen(values: npt.NDArray[np.float64] | Counts) -> npt.NDArray[np.float64]:
+def _risen(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """How far values that never fall have risen, from 0 to 1; 0 when they never rise."""
     whole = float(values[-1] - values[0])
     return (values - values[0]) / whole if whole else np.zeros(len(values))

@@ -130,12 +130,26 @@ def test_chaining_sets_in_below_the_link_that_makes_the_largest_half_as_large_ag
     assert 0.45 < cliff <= 0.5
     at = curve.index(cliff)
     assert curve.thresholds[at] == cliff
-    # The highest: right below it the largest has grown by half within 0.05, and nowhere above it.
-    for index in range(at, len(curve)):
+    # The highest below the peak: right below it the largest has grown by half within 0.05.
+    several = (curve.clusters - curve.singletons).tolist()
+    peak = several.index(max(several))
+    assert at < peak
+    for index in range(at, peak + 1):
         here = curve.largest[index - 1]
         ahead = curve.largest[np.flatnonzero(curve.thresholds < curve.thresholds[index] + 0.05)[-1]]
-        has_grown = here >= 1.5 * ahead and ahead > 1 and here >= 40
+        has_grown = here >= 1.5 * ahead and here >= 40
         assert has_grown == (index == at)
+
+
+def test_clusters_that_form_are_no_chaining():
+    # Twenty people of a hundred: each forms around its first photograph between 0.9 and 0.7, and none is
+    # linked to another.
+    b = np.arange(2000)[np.arange(2000) % 100 > 0]
+    similarity = np.random.default_rng(0).uniform(0.7, 0.9, len(b))
+    links = Links((b - b % 100).astype(np.uint32), b.astype(np.uint32), similarity.astype(np.float32))
+    curve = curve_of(2000, links, 0.3)
+    assert said(curve, 0.6) == (20, 100, 0)
+    assert curve.cliff() is None
 
 
 def test_objects_that_are_all_alike_or_all_alone_have_a_curve_without_a_cliff():

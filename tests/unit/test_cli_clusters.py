@@ -21,9 +21,9 @@ def archives(tmp_path):
     state.mkdir()
     made = vectors(50, people=7)
     partition = partition_of(state, [message(n, vector) for n, vector in enumerate(made[:30])])
-    snapshot(partition, tmp_path / "older.zip", threshold=0.6, task_id="older")
+    snapshot(partition, tmp_path / "older.zip", threshold=0.85, task_id="older")
     partition.apply(records([message(n, vector) for n, vector in enumerate(made)])[30:])
-    snapshot(partition, tmp_path / "newer.zip", threshold=0.6, task_id="newer")
+    snapshot(partition, tmp_path / "newer.zip", threshold=0.85, task_id="newer")
     partition.close()
     with zipfile.ZipFile(tmp_path / "older.zip") as zipped:
         zipped.extractall(tmp_path / "older")

@@ -20,14 +20,14 @@ from tests.support.partitions import message, open_partition, partition_of, reco
 FIGURES = ("clusters", "singletons", "largest_cluster")
 
 
-def chain(groups=6, of=20, dim=16):
-    """Vectors of people that look alike, whose groups one link each joins above 0.5."""
+def chain(groups=6, of=20, dim=64):
+    """Vectors of six people, and one object between each and the next."""
     random = np.random.default_rng(3)
     made = []
     for group in range(groups):
         centre = np.zeros(dim)
         centre[group] = 1
-        made += [centre + 0.12 * random.standard_normal(dim) for _ in range(of)]
+        made += [centre, *(centre + 0.08 * random.standard_normal(dim) for _ in range(of - 1))]
         if group:
             between = np.zeros(dim)
             between[[group - 1, group]] = 1
