@@ -14,7 +14,6 @@ import numpy.typing as npt
 from stream_cluster import __version__
 from stream_cluster.faults import fault_point
 from stream_cluster.graph.forest import ForestBuilder
-from stream_cluster.matching.scale import floor_cosine
 from stream_cluster.model import Interrupt, Links, Progress
 from stream_cluster.snapshot.archive import ArchiveContent, ArchiveFile, write_archive
 from stream_cluster.snapshot.clusters import (
@@ -30,15 +29,10 @@ from stream_cluster.snapshot.quality import chaining_warnings, measure_quality, 
 from stream_cluster.snapshot.request import ClusteringRequest, select_requested
 from stream_cluster.snapshot.selection import Selection, count_without_descriptor
 from stream_cluster.snapshot.threshold import Threshold, threshold_on
-from stream_cluster.snapshot.thresholds import curve_of, drawn
+from stream_cluster.snapshot.thresholds import curve_of, drawn, lowest_to_match
 from stream_cluster.state.view import PartitionView
 
 ARCHIVE_FORMAT = 1
-
-# Selections up to this size are matched from below the floor on, so that their curve shows what lies
-# below the threshold.
-_MATCHED_LOWER_OBJECTS = 20_000
-_MATCHED_LOWER_COSINE = 0.1
 
 # Share of the whole that each stage takes, about: (stage, begin, end).
 _STAGES = {
@@ -216,7 +210,7 @@ def _cluster(
     if selection.low is not None and selection.low.any():
         gate = Gate.of(selection.low, selection.tracks)
     forest = ForestBuilder()
-    low = _low_cosine(request, selection, cosine)
+    low = lowest_to_match(request, selection, cosine)
     # Paths of the forest may run through objects that are to form no group.
     from_forest = gate is None and selection.is_whole_space and cosine >= selection.space.floor_cosine
     method = "forest" if from_forest else "rematch"
@@ -257,14 +251,6 @@ def _cluster(
         low = selection.space.floor_cosine
         forest.add(links_of_positions(view, selection, low))
     return _Clustering(number_clusters(labels), components, method, forest.result(), low, prevented)
-
-
-def _low_cosine(request: ClusteringRequest, selection: Selection, threshold_cosine: float) -> float:
-    """Where the curve of a task that is matched again begins: below the threshold where that costs little."""
-    if len(selection) > _MATCHED_LOWER_OBJECTS:
-        return threshold_cosine
-    floor = floor_cosine(request.similarity, selection.space.key)
-    return max(-1.0, min(threshold_cosine, floor) - _MATCHED_LOWER_COSINE)
 
 
 def _counts(view: PartitionView, selection: Selection, clustering: _Clustering) -> dict[str, Any]:

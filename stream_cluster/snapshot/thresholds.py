@@ -22,6 +22,20 @@ DRAWN_POINTS = 300
 """More cannot be told apart in a drawing."""
 
 
+# Selections up to this size are matched from below the floor on, so that their curve shows what lies
+# below the threshold.
+_MATCHED_LOWER_OBJECTS = 20_000
+_MATCHED_LOWER_COSINE = 0.1
+
+
+def lowest_to_match(request: ClusteringRequest, selection: Selection, threshold_cosine: float) -> float:
+    """Where the curve of a selection begins that is matched again: lower where that costs little."""
+    if len(selection) > _MATCHED_LOWER_OBJECTS:
+        return threshold_cosine
+    floor = floor_cosine(request.similarity, selection.space.key)
+    return max(-1.0, min(threshold_cosine, floor) - _MATCHED_LOWER_COSINE)
+
+
 def curve_of(selection: Selection, forest: Links, low_cosine: float, interrupt: Interrupt) -> ThresholdCurve:
     """The exact curve of a selection, whose tracks are together if it has them.
 
@@ -85,7 +99,7 @@ def measure_thresholds(
     """Connected components of what a request selects, at every threshold from the floor to 1.
 
     They come from the forest that the space has, unless objects are left out, no links were kept, or a
-    threshold lies below the floor: then all pairs are compared, from the lowest threshold on.
+    threshold lies below the floor: then all pairs are compared, from the lowest threshold on, or lower.
 
     Args:
         wanted: thresholds on the scale; the curve begins no higher than the lowest of them.
@@ -115,6 +129,7 @@ def measure_thresholds(
             progress("curve", 0.0)
             forest.add(links_of_positions(view, selection, low))
         else:
+            low = lowest_to_match(request, selection, low)
             codes = view.codes(space, selection.rows)
             for links in all_pairs(codes, low, interrupt=interrupt, progress=progress):
                 forest.add(links)
