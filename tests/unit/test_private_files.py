@@ -153,7 +153,7 @@ def test_nobody_else_may_read_what_is_written(tmp_path, monkeypatch, open_umask,
         real = getattr(os, name)
 
         def rename(source, *more, **options):
-            renamed.append((str(source), stat.S_IMODE(os.stat(source).st_mode)))
+            renamed.append((str(source), stat.S_IMODE(Path(source).stat().st_mode)))
             return real(source, *more, **options)
 
         return rename
