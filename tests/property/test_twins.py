@@ -104,14 +104,14 @@ def test_a_stuck_camera_is_compared_with_nobody_and_leaves_one_link_a_record(mon
         lambda self, codes, *more: asked.append(len(codes)) or search(self, codes, *more),
     )
     with directory() as folder:
-        messages = [message(number, directions[0]) for number in range(1000)]
-        partition = apply_by_plan(folder, messages[:400], [1] * 400)
-        assert sum(asked[-200:]) == 200
+        messages = [message(number, directions[0]) for number in range(300)]
+        partition = apply_by_plan(folder, messages[:100], [1] * 100)
         before, links_before = len(asked), stored_links(partition)
-        for one in messages[400:]:
+        assert 0 < before < 100
+        for one in messages[100:]:
             partition.apply(records([one], first_offset=partition.next_offset))
         assert len(asked) == before
-        assert stored_links(partition) - links_before <= 600
+        assert stored_links(partition) - links_before <= 200
         partition.close()
 
 
