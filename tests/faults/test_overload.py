@@ -29,7 +29,7 @@ PADDING_BYTES = 240_000
 BACKLOG_BYTES = EVENTS * PADDING_BYTES
 """380 MB: what would be there if nothing held records back."""
 GROWTH_MAX_BYTES = BACKLOG_BYTES // 4
-"""Of the resident memory, since a first part was applied: the buffer, a batch, and what decoding makes of it."""
+"""Of the resident memory, since a first part was applied: a buffer, a batch, and what decoding adds."""
 DRIFT_MAX_BYTES = BACKLOG_BYTES // 16
 """From the highest in the first half of the backlog to the highest in the second."""
 
