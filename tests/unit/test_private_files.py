@@ -63,6 +63,8 @@ def index_cache(folder):
     cache = folder / "caches" / "partition-0-space-1.hnsw"
     matcher = SpaceMatcher(16, type(settings)(engine="hnsw"), cache)
     matcher.add(people(300, 16))
+    list(matcher.search(people(1, 16), 0.5))
+    assert matcher.wait_until_built(60)
     assert matcher.save_cache()
     matcher.close()
 
