@@ -23,6 +23,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from stream_cluster import files
 from stream_cluster.config import ImageSettings, PageSettings
 from stream_cluster.errors import ResultsUnavailable
 from stream_cluster.faults import fault_point
@@ -107,9 +108,9 @@ def write_archive(
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         try:
-            target.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            with temporary.open("w+b") as file:
-                temporary.chmod(0o640)
+            target.parent.mkdir(parents=True, exist_ok=True, mode=files.FOLDER)
+            with files.create(temporary) as file:
+                temporary.chmod(files.GROUP)
                 _write_zip(file, content, interrupt, progress)
                 file.flush()
                 fault_point("archive_sync")
