@@ -12,8 +12,9 @@ import numpy.typing as npt
 from stream_cluster.config import ChainingSettings
 from stream_cluster.graph.bridges import smaller_sides
 from stream_cluster.matching.codes import inverse_norms
-from stream_cluster.model import Interrupt, Links
+from stream_cluster.model import Codes, Interrupt, Links
 from stream_cluster.snapshot.clusters import Clusters
+from stream_cluster.snapshot.ordered_codes import OrderedCodes
 from stream_cluster.snapshot.selection import Selection
 from stream_cluster.snapshot.threshold import Threshold
 from stream_cluster.snapshot.trees import OF_A_TRACK, only, spanning_trees
@@ -46,6 +47,8 @@ class Quality:
     """Cosine of each position's object to the centre of its cluster. Shape (n,)."""
     bridge_links: Links
     """The bridges, between positions, the weakest first."""
+    sampled: npt.NDArray[np.bool_]
+    """Clusters whose weakest link and bridges are of a sample of their links, see `Trees`. Shape (k,)."""
 
 
 def measure_quality(
@@ -66,7 +69,8 @@ def measure_quality(
     Raises:
         Cancelled, TaskError: by `interrupt`.
     """
-    trees = spanning_trees(view, selection, clusters, forest, cosine=threshold.cosine, interrupt=interrupt)
+    found = spanning_trees(view, selection, clusters, forest, cosine=threshold.cosine, interrupt=interrupt)
+    trees = found.links
     weakest, a, b = _weakest(clusters, trees)
     bridges = _bridges(clusters, trees, threshold.cosine, settings, interrupt)
     cohesion, centrality = _to_centres(view, selection, clusters, interrupt)
@@ -81,6 +85,7 @@ def measure_quality(
         share=clusters.sizes / max(1, len(selection)),
         centrality=centrality,
         bridge_links=bridges,
+        sampled=found.sampled,
     )
 
 
@@ -126,23 +131,25 @@ def _to_centres(
     """Cohesion of each cluster, centrality of each position. One alone is its own centre."""
     cohesion = np.ones(len(clusters), np.float32)
     centrality = np.ones(len(selection), np.float32)
-    for first, last in _runs(clusters, int((clusters.sizes > 1).sum())):
+    several = int((clusters.sizes > 1).sum())
+    codes = OrderedCodes(view, selection, clusters.order[: clusters.starts[several]])
+    for first, last in _runs(clusters, several):
         interrupt.check()
-        positions = clusters.order[clusters.starts[first] : clusters.starts[last]]
+        begin, end = int(clusters.starts[first]), int(clusters.starts[last])
         sizes = clusters.sizes[first:last]
-        if len(positions) <= _BLOCK_ROWS:
-            units = _units(view, selection, positions)
+        if end - begin <= _BLOCK_ROWS:
+            units = _units(codes.between(begin, end))
             lengths, centres = _centres(np.add.reduceat(units, np.cumsum(sizes) - sizes, axis=0))
             of = np.repeat(np.arange(last - first), sizes)
-            centrality[positions] = np.einsum("ij,ij->i", units, centres[of])
-        else:  # one cluster that is larger than a block, so it is read twice
+            centrality[clusters.order[begin:end]] = np.einsum("ij,ij->i", units, centres[of])
+        else:  # one cluster that is larger than a block, so it is gone through twice
             total = np.zeros((1, selection.space.dim), np.float32)
-            for block in _blocks(positions):
-                total += _units(view, selection, block).sum(axis=0)
+            for at, until in _blocks(begin, end):
+                total += _units(codes.between(at, until)).sum(axis=0)
                 interrupt.check()
             lengths, centres = _centres(total)
-            for block in _blocks(positions):
-                centrality[block] = _units(view, selection, block) @ centres[0]
+            for at, until in _blocks(begin, end):
+                centrality[clusters.order[at:until]] = _units(codes.between(at, until)) @ centres[0]
                 interrupt.check()
         # The mean cosine to the mean direction is the length of the mean.
         cohesion[first:last] = np.minimum(lengths / sizes, 1.0)
@@ -166,14 +173,13 @@ def _runs(clusters: Clusters, count: int) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def _blocks(positions: Positions) -> Iterator[Positions]:
-    for begin in range(0, len(positions), _BLOCK_ROWS):
-        yield positions[begin : begin + _BLOCK_ROWS]
+def _blocks(begin: int, end: int) -> Iterator[tuple[int, int]]:
+    for at in range(begin, end, _BLOCK_ROWS):
+        yield at, min(end, at + _BLOCK_ROWS)
 
 
-def _units(view: PartitionView, selection: Selection, positions: Positions) -> Floats:
-    """Directions of some objects, float32, shape (len(positions), dim)."""
-    codes = view.codes(selection.space, selection.rows[positions])
+def _units(codes: Codes) -> Floats:
+    """Directions, float32, in the shape of the codes."""
     units: Floats = codes * inverse_norms(codes)[:, None]
     return units
 

@@ -152,6 +152,8 @@ def _run(
         curve = _curve(selection, clustering, threshold, interrupt)
     lap("quality")
     counts = _counts(view, selection, clustering)
+    if quality.sampled.any():
+        counts["clusters_sampled"] = int(quality.sampled.sum())
     content = ArchiveContent(
         view=view,
         selection=selection,
