@@ -113,7 +113,7 @@ def in_browser() -> dict[str, Any]:
     # Only this run needs a browser, and what tests make up.
     from playwright.sync_api import sync_playwright  # noqa: PLC0415
 
-    from tests.browser.conftest import ARGUMENTS  # noqa: PLC0415
+    from tests.support.browser import ARGUMENTS  # noqa: PLC0415
     from tests.support.pages import content_of, sizes_of, write_page  # noqa: PLC0415
 
     paints, cards = [], []

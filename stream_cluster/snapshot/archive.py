@@ -34,6 +34,7 @@ from stream_cluster.snapshot.quality import Quality
 from stream_cluster.snapshot.report.charts import Curve
 from stream_cluster.snapshot.report.facts import read_facts, read_tracks
 from stream_cluster.snapshot.report.listing import Shown
+from stream_cluster.snapshot.report.merged import merged_by_components
 from stream_cluster.snapshot.report.write import PageContent, make_page
 from stream_cluster.snapshot.selection import Selection
 from stream_cluster.state.schema import object_key
@@ -92,6 +93,8 @@ class ArchiveContent:
     page: PageSettings | None
     """Limits of report.html; None leaves it out."""
     quality: Quality
+    components: Clusters | None
+    """With average linkage, the connected components at the same threshold; for the page."""
     curve: Curve | None
     """Clusters at every threshold, for the page."""
     warnings: Sequence[Mapping[str, Any]]
@@ -314,6 +317,8 @@ def _write_page(
         read_facts(content.view, selection, interrupt),
         EXTENSIONS,
         images.extension,
+        selection.low,
+        None if content.components is None else merged_by_components(content.clusters, content.components),
     )
     page = PageContent(
         manifest=manifest,

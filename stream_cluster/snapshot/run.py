@@ -163,6 +163,7 @@ def _run(
         images=request.images,
         page=request.page,
         quality=quality,
+        components=clustering.components,
         curve=curve,
         warnings=warnings,
         manifest=_manifest(

@@ -11,6 +11,8 @@ from functools import partial
 from importlib import resources
 from typing import Any
 
+import numpy as np
+
 from stream_cluster.config import PageSettings
 from stream_cluster.model import Interrupt, Progress
 from stream_cluster.snapshot.report import head
@@ -138,6 +140,8 @@ def _page_facts(content: PageContent, begins: list[int], base_us: int, pictures:
         "pictured": pictures.pictured,
         "idName": f"{manifest['parameters']['object_type']}_id",
         "threshold": manifest["parameters"]["threshold"],
+        "average": manifest["parameters"]["linkage"] == "average",
+        "sampled": np.flatnonzero(shown.quality.sampled).tolist(),
         "warned": sorted({one["cluster"] for one in content.warnings if one.get("cluster") is not None}),
     }
 
@@ -212,7 +216,7 @@ def _template(content: PageContent, curve: Curve | None) -> tuple[bytes, bytes]:
         "intro": head.intro(manifest),
         "warnings": f'<ul class=warnings aria-label="Warnings">{warnings}</ul>' if warnings else "",
         "tiles": head.tiles(manifest["counts"]),
-        "curve": "" if curve is None else _curve_section(curve),
+        "curve": "" if curve is None else _curve_section(curve, manifest["parameters"]["linkage"]),
         "sizes": size_rows(content.shown.clusters.sizes),
         "counts": head.count_rows(manifest["counts"]),
         "parameters": head.parameter_rows(manifest),
@@ -227,8 +231,15 @@ def _template(content: PageContent, curve: Curve | None) -> tuple[bytes, bytes]:
     return before, after
 
 
-def _curve_section(curve: Curve) -> str:
-    parts = {"svg": curve_svg(curve), "rows": curve_table(curve)}
+def _curve_section(curve: Curve, linkage: str) -> str:
+    # Of average linkage there is no such curve: its clusters at one threshold do not tell those at another.
+    name = "clusters" if linkage == "components" else "connected components"
+    parts = {
+        "svg": curve_svg(curve, name),
+        "rows": curve_table(curve),
+        "heading": f"{name.capitalize()} at every threshold",
+        "name": name,
+    }
     return _PLACE.sub(lambda match: parts[match[1]], _file("curve.html"))
 
 
