@@ -1,4 +1,4 @@
-"""What report.html says of linkage, low quality and people of one frame, and of what components would merge."""
+"""What report.html says of linkage, low quality, people of one frame, and what components would merge."""
 
 from __future__ import annotations
 
