@@ -4,8 +4,8 @@
 
 `images`: objects with a drawn face each, in a directory; `objects`: a large state without images. What the
 figures of the clusters take (cohesion, weakest links, bridges, the curve) is `quality_s`, and by the whole
-snapshot `quality_share`. Each snapshot runs in a process of its own, with the page and without; the difference is what the page took.
-`browser` opens a report of 100,000 clusters in Chromium.
+snapshot `quality_share`. Each snapshot runs in a process of its own, with the page and without; the
+difference is what the page took. `browser` opens a report of 100,000 clusters in Chromium.
 """
 
 from __future__ import annotations
