@@ -47,8 +47,8 @@ def save(figure: Any, target: Path) -> None:
     picture_format = _format_of(target)
     nameless = {"Date": None} if picture_format == "svg" else {"Software": None}
     try:
-        style = mpl.rc_context({"svg.hashsalt": "stream-cluster", "svg.fonttype": "none"})
-        with style, files.create(target) as file:
+        style: dict[Any, Any] = {"svg.hashsalt": "stream-cluster", "svg.fonttype": "none"}
+        with mpl.rc_context(style), files.create(target) as file:
             figure.savefig(file, format=picture_format, dpi=120, metadata=nameless)
     except OSError as error:
         raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error

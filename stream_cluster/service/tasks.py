@@ -31,6 +31,7 @@ from stream_cluster.messages import (
     TaskFault,
     TaskRequest,
     TaskStatus,
+    TaskWarning,
     decode_task,
     encode_task,
 )
@@ -431,4 +432,5 @@ class Tasks:
             as_of=AsOf(**result.as_of) if result.as_of else None,
             duration_s=round(duration_s, 3),
             timings_s=dict(result.timings_s),
+            warnings=[TaskWarning(**warning) for warning in result.warnings],
         )
