@@ -114,7 +114,7 @@ def write_archive(
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         try:
-            target.parent.mkdir(parents=True, exist_ok=True, mode=files.FOLDER)
+            files.make_folder(target.parent)
             with files.create(temporary) as file:
                 temporary.chmod(files.GROUP)
                 _write_zip(file, content, interrupt, progress)
