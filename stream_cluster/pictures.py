@@ -47,7 +47,7 @@ def save(figure: Any, target: Path) -> None:
     picture_format = _format_of(target)
     nameless = {"Date": None} if picture_format == "svg" else {"Software": None}
     try:
-        style = {"svg.hashsalt": "stream-cluster", "svg.fonttype": "none"}
+        style: dict[Any, Any] = {"svg.hashsalt": "stream-cluster", "svg.fonttype": "none"}
         with mpl.rc_context(style), files.create(target) as file:
             figure.savefig(file, format=picture_format, dpi=120, metadata=nameless)
     except OSError as error:
