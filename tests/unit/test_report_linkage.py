@@ -65,7 +65,7 @@ def test_components_say_so_and_have_nothing_to_compare(chain, tmp_path):
     assert not {"component", "componentClusters", "low"} & set(columns)
     assert data_of(page, "facts")["average"] is False
     assert "Linkage connected components" in text
-    assert "would have merged" not in text
+    assert "would have merged these" not in text
     assert "Clusters at every threshold" in text
 
 
