@@ -131,7 +131,7 @@ def archive_file(status: Status) -> Path:
 async def client_of(
     broker: Broker, topics: Topics, *, compression: str | None = None, batch_bytes: int = 256 * 1024
 ) -> AsyncIterator[Client]:
-    """A client whose topics exist. `compression` of its batches, as aiokafka names it, and their size before."""
+    """A client whose topics exist; `compression` as aiokafka names it, of batches of `batch_bytes`."""
     producer = AIOKafkaProducer(
         bootstrap_servers=broker.bootstrap_servers,
         acks="all",
