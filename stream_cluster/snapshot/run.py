@@ -30,6 +30,7 @@ from stream_cluster.snapshot.clusters import (
 from stream_cluster.snapshot.gate import Gate, attach_by_link
 from stream_cluster.snapshot.linkage import labels_by_average
 from stream_cluster.snapshot.quality import chaining_warnings, measure_quality
+from stream_cluster.snapshot.rematch import Matching
 from stream_cluster.snapshot.report.charts import Curve
 from stream_cluster.snapshot.request import ClusteringRequest, find_space
 from stream_cluster.snapshot.selection import Selection, count_without_descriptor, select
@@ -37,6 +38,7 @@ from stream_cluster.snapshot.threshold import Threshold, threshold_on
 from stream_cluster.state.view import PartitionView
 
 ARCHIVE_FORMAT = 1
+_EXACT: Mapping[str, Any] = {"engine": "exact", "recall": None}
 
 # Selections up to this size are matched from below the floor on, so that their curve shows what lies
 # below the threshold.
@@ -77,6 +79,8 @@ class SnapshotResult:
     """`topic`, `partition`, `next_offset` of the state that was read; None for files."""
     method: str
     """`forest` or `rematch`."""
+    matching: Mapping[str, Any]
+    """`engine` and `recall`, as the manifest has them."""
     timings_s: Mapping[str, float]
     """Seconds by stage. Not in the archive, whose bytes depend on the data alone."""
 
@@ -164,7 +168,7 @@ def _run(
         curve=curve,
         warnings=warnings,
         manifest=_manifest(
-            request, selection, threshold, method=method, as_of=as_of, counts=counts, warnings=warnings
+            request, selection, threshold, clustering, as_of=as_of, counts=counts, warnings=warnings
         ),
     )
     archive = write_archive(target, content, interrupt=interrupt, progress=overall)
@@ -177,6 +181,7 @@ def _run(
         threshold=threshold.value,
         as_of=as_of,
         method=method,
+        matching=clustering.matching,
         timings_s=timings_s,
     )
 
@@ -209,6 +214,8 @@ class _Clustering:
     components: Clusters | None
     """Of average linkage: the connected components at the same threshold."""
     method: str
+    matching: Mapping[str, Any]
+    """Engine that found the links, and its recall; None where all links were found."""
     forest: Links
     """Spanning forest of the links of positions above `low_cosine`."""
     low_cosine: float
@@ -235,6 +242,7 @@ def _cluster(
     from_forest = gate is None and selection.is_whole_space and cosine >= selection.space.floor_cosine
     method = "forest" if from_forest else "rematch"
     components = prevented = None
+    facts = _EXACT
     if request.linkage == "average":
         found = labels_by_average(
             view,
@@ -249,28 +257,24 @@ def _cluster(
         )
         labels, components = found.labels, number_clusters(found.components)
         prevented = found.merges_prevented
+        if from_forest:
+            facts = view.matching(selection.space.space_id)
     elif from_forest:
         labels = labels_from_forest(view, selection, cosine)
+        facts = view.matching(selection.space.space_id)
     else:
         codes = view.codes(selection.space, selection.rows)
-        labels = labels_by_matching(
-            codes,
-            selection,
-            cosine,
-            None,
-            gate,
-            forest=forest,
-            low_cosine=low,
-            interrupt=interrupt,
-            progress=progress,
-        )
+        passing = None if gate is None else gate.passing()
+        matching = Matching(codes, low, request.rematch, interrupt, progress, passing=passing)
+        labels = labels_by_matching(matching, selection, cosine, forest=forest)
+        facts = matching.facts
         if gate is not None:
             labels = attach_by_link(codes, labels, gate, cosine, interrupt)
     interrupt.check()
     if from_forest:
         low = selection.space.floor_cosine
         forest.add(links_of_positions(view, selection, low))
-    return _Clustering(number_clusters(labels), components, method, forest.result(), low, prevented)
+    return _Clustering(number_clusters(labels), components, method, facts, forest.result(), low, prevented)
 
 
 def _low_cosine(request: ClusteringRequest, selection: Selection, threshold_cosine: float) -> float:
@@ -361,8 +365,8 @@ def _manifest(
     request: ClusteringRequest,
     selection: Selection,
     threshold: Threshold,
+    clustering: _Clustering,
     *,
-    method: str,
     as_of: Mapping[str, Any] | None,
     counts: Mapping[str, Any],
     warnings: Sequence[Mapping[str, Any]],
@@ -391,7 +395,8 @@ def _manifest(
             "save_images": request.images is not None,
             "columns": [column.name for column in request.columns],
         },
-        "method": method,
+        "method": clustering.method,
+        "matching": clustering.matching,
         "as_of": as_of,
         "counts": counts,
         "warnings": warnings,

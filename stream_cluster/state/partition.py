@@ -61,8 +61,8 @@ from stream_cluster.state.view import PartitionView
 _T = TypeVar("_T")
 _NO_OFFSETS: Mapping[tuple[str, int], int] = MappingProxyType({})
 
-MatcherFactory = Callable[[int, int], SpaceMatcher]
-"""Called with (dim, space_id): an empty matcher for a space."""
+MatcherFactory = Callable[[int, Space], SpaceMatcher]
+"""Called with a dimension and a space: an empty matcher for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +191,26 @@ class Partition:
         batch.stage_s["match"] = time.perf_counter() - began
         return batch
 
+    def prepare_second_chance(self, max_objects: int) -> Batch:
+        """A batch without records that adds links which cells missed, of up to `max_objects` objects.
+
+        Spaces whose cluster updates are told are left out: an update tells what new objects change. Empty
+        when there is nothing to search for again.
+        """
+        began = time.perf_counter()
+        batch = Batch(self.next_offset, 0)
+        with explain_errors(self.path):
+            for space in self._spaces if self.updates is None else ():
+                if space.matcher is None or not space.matcher.doubts:
+                    continue
+                rows, links = space.matcher.second_chance(max_objects, space.floor_cosine)
+                batch.searched_again += rows
+                if len(links):
+                    part = SpaceBatch(space, is_new=False, links=links, links_seen=len(links))
+                    batch.spaces[space.key] = part
+        batch.stage_s["match"] = time.perf_counter() - began
+        return batch
+
     @property
     def is_sweeping(self) -> bool:
         """Whether a round of `prepare_sweep` has more to do."""
@@ -295,7 +315,7 @@ class Partition:
         if space_batch.rows and space.floor_cosine < 1:
             matcher = self._loaded(space)
             matcher.add(space_batch.codes)
-            sample = matcher.take_recall()
+            sample = space_batch.recall
             if sample.links_true:
                 descriptor_type = space.key.descriptor_type
                 true, found = recall.get(descriptor_type, (0, 0))
@@ -314,7 +334,7 @@ class Partition:
     def _loaded(self, space: Space) -> SpaceMatcher:
         """The space's matcher, filled from the database when it is not in memory."""
         if space.matcher is None:
-            matcher = self._new_matcher(space.dim, space.space_id)
+            matcher = self._new_matcher(space.dim, space)
             matcher.restore(codes for _, codes in read_codes(self._db, space.space_id, space.dim))
             if len(matcher) != space.next_row:
                 raise StateCorrupt(

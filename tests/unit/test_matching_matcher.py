@@ -25,6 +25,11 @@ class Settings:
     hnsw_ef_search: int = 60
     recall_sample_share: float = 0.0
     threads: int = 1
+    cells_after: int = 10**9
+    target_recall: float = 0.995
+    cells_budget_share: float = 0.05
+    cells_sample_share: float = 0.1
+    map_codes: bool = False
 
 
 class Events(list):
@@ -85,7 +90,7 @@ def test_engine_hnsw_is_in_use_from_the_first_search_on():
 
 
 def test_an_unknown_engine_is_refused():
-    with pytest.raises(ValueError, match="found 'fast', expected auto, exact or hnsw"):
+    with pytest.raises(ValueError, match="found 'fast', expected auto, exact, cells or hnsw"):
         space(engine="fast")
 
 
