@@ -216,7 +216,8 @@ class MatchingSettings(_Section, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=1,
-            description="Share of the time that goes into finding links that cells missed.",
+            description="Share of the time that goes into finding links that cells missed; none of it where "
+            "cluster updates are told.",
         ),
     ] = 0.1
     map_codes: Annotated[

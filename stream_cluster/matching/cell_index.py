@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_cluster.matching import kernel
+from stream_cluster.matching.cell_doubts import NEAR
 from stream_cluster.matching.cell_store import REMOVED, Cells, CellStore
 from stream_cluster.matching.cell_training import Centroids, split_in_two
 from stream_cluster.matching.codes import check_codes, inverse_norms, pair_dots, similarities
@@ -20,7 +21,6 @@ from stream_cluster.model import Codes, Interrupt
 
 _SPLIT_ROWS = 2048
 _SPLIT_TIMES = 8
-_DOUBTFUL = 0.01
 
 Float32s = npt.NDArray[np.float32]
 
@@ -106,7 +106,7 @@ class CellIndex:
         for one in self._sets:
             # A little further than is searched: the nearest cell left out tells how well a code is covered.
             offsets, numbers, similarity = kernel.nearest(
-                one.packed, codes, margin + _DOUBTFUL, most=len(one), threads=thread_limit(), path=""
+                one.packed, codes, margin + NEAR, most=len(one), threads=thread_limit(), path=""
             )
             code = np.repeat(np.arange(len(codes)), counts_of(offsets))
             first = offsets[:-1].astype(np.intp)

@@ -86,6 +86,14 @@ class CellMatcher(TrainedCells):
                 self.doubts.add(first_row, self._excess, self._searched_margin)
         self.train_if_due()
 
+    def doubt(self, links: Links, first_row: int) -> None:
+        """Be told the links of the rows added last, from `first_row` on, a spanning forest, for later."""
+        if len(links) == 0 or not self._sets:
+            return
+        with self.store.lock:
+            counted = self.parameters.counted_cosine
+            self.doubts.add_near(links, counted, first_row, self.control.margin)
+
     def remove(self, rows: npt.NDArray[np.integer]) -> None:
         """See `Matcher.remove`."""
         self.store.remove(rows)

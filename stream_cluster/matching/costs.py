@@ -13,8 +13,10 @@ Exact matching is kept as long as an event costs less than EXACT_FITS_S, for it 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -44,6 +46,7 @@ _DIM = 512
 _ROWS = 32_768
 _CELLS = 512
 _QUERIES = 512
+_measuring = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,20 +151,18 @@ def load(directory: Path) -> Costs | None:
 
 
 def load_or_measure(directory: Path) -> Costs:
-    """The costs kept in a state directory if they are of this machine; else measured, and kept.
-
-    Raises:
-        OSError: they cannot be written.
-    """
-    found = load(directory)
-    if found is not None and (found.path, found.threads) == (kernel.path_in_use(""), thread_limit()):
-        return found
-    costs = measure()
-    directory.mkdir(parents=True, exist_ok=True)
-    temporary = costs_path(directory).with_suffix(".tmp")
-    temporary.write_text(json.dumps({"format": FORMAT, **asdict(costs)}, indent=2) + "\n")
-    temporary.replace(costs_path(directory))
-    return costs
+    """The costs kept in a state directory if they are of this machine; else measured, and kept."""
+    with _measuring:  # two at once would measure each other
+        found = load(directory)
+        if found is not None and (found.path, found.threads) == (kernel.path_in_use(""), thread_limit()):
+            return found
+        costs = measure()
+        with contextlib.suppress(OSError):  # such as a full disk: the next start measures again
+            directory.mkdir(parents=True, exist_ok=True)
+            temporary = costs_path(directory).with_suffix(".tmp")
+            temporary.write_text(json.dumps({"format": FORMAT, **asdict(costs)}, indent=2) + "\n")
+            temporary.replace(costs_path(directory))
+        return costs
 
 
 def _least_s(function: Callable[[], object]) -> float:

@@ -246,6 +246,11 @@ class SpaceMatcher:
             }
         return {"engine": "hnsw", "recall": self._sampler.recall().as_dict()}
 
+    def doubt(self, links: Links, first_row: int) -> None:
+        """Be told the links of the rows added last, from `first_row` on, a spanning forest, for later."""
+        if self._cells is not None:
+            self._cells.doubt(links, first_row)
+
     @property
     def doubts(self) -> int:
         """Rows that `second_chance` could search for again."""

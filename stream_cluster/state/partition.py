@@ -53,6 +53,7 @@ from stream_cluster.state.order import order_messages
 from stream_cluster.state.removal import plan_removal
 from stream_cluster.state.resident import DEFAULT_MAX_BYTES, SMALL_ROWS, ResidentSpaces
 from stream_cluster.state.retention import Sweeper
+from stream_cluster.state.second_chance import search_again
 from stream_cluster.state.space import FloorOf, Space, SpaceBatch, encode_batch, load_spaces, match_batch
 from stream_cluster.state.store import store_batch
 from stream_cluster.state.updates import UpdateOptions, Updates, open_updates
@@ -200,14 +201,8 @@ class Partition:
         began = time.perf_counter()
         batch = Batch(self.next_offset, 0)
         with explain_errors(self.path):
-            for space in self._spaces if self.updates is None else ():
-                if space.matcher is None or not space.matcher.doubts:
-                    continue
-                rows, links = space.matcher.second_chance(max_objects, space.floor_cosine)
-                batch.searched_again += rows
-                if len(links):
-                    part = SpaceBatch(space, is_new=False, links=links, links_seen=len(links))
-                    batch.spaces[space.key] = part
+            if self.updates is None:
+                search_again(batch, self._spaces, max_objects)
         batch.stage_s["match"] = time.perf_counter() - began
         return batch
 
@@ -315,6 +310,7 @@ class Partition:
         if space_batch.rows and space.floor_cosine < 1:
             matcher = self._loaded(space)
             matcher.add(space_batch.codes)
+            matcher.doubt(space_batch.links, len(matcher) - len(space_batch.rows))
             sample = space_batch.recall
             if sample.links_true:
                 descriptor_type = space.key.descriptor_type

@@ -17,6 +17,7 @@ from stream_cluster.matching.cell_trainer import FIRST_TRAINING, CellParameters
 from stream_cluster.matching.cells import CellMatcher
 from stream_cluster.matching.costs import Costs
 from stream_cluster.matching.matcher import SpaceMatcher
+from stream_cluster.model import Links
 from tests.support.descriptors import people
 from tests.support.oracle import as_set, naive_hits
 from tests.unit.test_matching_cells import Events, matcher_of
@@ -87,8 +88,7 @@ def test_a_restart_trains_nothing(tmp_path):
     gone = np.arange(0, 2000, 9)
     stored = codes.copy()
     stored[gone] = 0
-    second.restore(stored)
-    second.restore(people(100, DIM, seed=3))
+    second.restore([stored, people(100, DIM, seed=3)])
     assert second.engine == "cells"
     list(second.search(codes[:10], 0.5))
     assert events.names == ["cells_cache_loaded"]
@@ -109,7 +109,7 @@ def test_cells_of_other_rows_are_made_anew(tmp_path):
     events = Events()
     other = people(2000, DIM, seed=5)
     second = SpaceMatcher(DIM, Settings(), path, notify=events)
-    second.restore(other)
+    second.restore([other])
     list(second.search(other[:10], 0.5))
     assert ("cells_cache_rejected", "rows") in [(event, fields.get("reason")) for event, fields in events]
     assert second.wait_until_built(60)
@@ -205,6 +205,24 @@ def test_the_least_covered_rows_come_first_and_the_best_covered_are_dropped(monk
     assert [one.row for one in doubts.take(2)] == [11, 14]
     assert [one.row for one in doubts.take(2)] == [13]
     assert doubts.take(2) == []
+
+
+def test_rows_with_links_just_below_the_threshold_are_doubtful_too_each_once():
+    doubts = Doubts()
+    doubts.add(100, np.array([0.002, np.inf, np.inf], np.float32), 0.05)
+    pairs = [(3, 100, 0.4999), (4, 101, 0.6), (5, 102, 0.5), (6, 102, 0.48), (7, 101, 0.4951)]
+    a, b, similarity = zip(*pairs, strict=True)
+    links = Links(np.array(a, np.uint32), np.array(b, np.uint32), np.array(similarity, np.float32))
+    doubts.add_near(links, 0.5, 100, 0.04)
+    taken = doubts.take(100)
+    assert [(one.row, one.first_row, one.margin) for one in taken] == [
+        (3, 3, 0.04),
+        (5, 5, 0.04),
+        (7, 7, 0.04),
+        (100, 100, 0.05),
+        (101, 100, 0.04),
+        (102, 100, 0.04),
+    ]
 
 
 # -- what it costs -----------------------------------------------------------------------------------------
