@@ -37,6 +37,11 @@ class HnswEngine:
         self._path = cache_path
         self._notify = notify
 
+    @staticmethod
+    def is_quick(rows: int) -> bool:
+        """Whether a graph of so many rows is built while the caller waits."""
+        return rows <= INLINE_ROWS
+
     def make(self, store: CodeStore, should_stop: Callable[[], bool]) -> HnswMatcher:
         """A graph of all rows of a store, from the file if that is good. May run in a thread of its own."""
         matcher = self._from_cache(store)

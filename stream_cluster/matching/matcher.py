@@ -18,7 +18,7 @@ from stream_cluster.matching.cells import CellMatcher
 from stream_cluster.matching.costs import Costs
 from stream_cluster.matching.exact import ExactMatcher, all_pairs
 from stream_cluster.matching.hnsw import HnswMatcher
-from stream_cluster.matching.hnsw_engine import INLINE_ROWS, HnswEngine, RecallSampler
+from stream_cluster.matching.hnsw_engine import HnswEngine, RecallSampler
 from stream_cluster.matching.options import MatcherSettings
 from stream_cluster.matching.protocol import Hits
 from stream_cluster.matching.store import CodeStore
@@ -210,7 +210,7 @@ class SpaceMatcher:
             elif wanted == "cells":
                 self._notify("cells_build_started", {"rows": len(self.store)})
                 self._build = IndexBuild(self._make_cells)
-            elif len(self.store) <= INLINE_ROWS:
+            elif self._hnsw_engine.is_quick(len(self.store)):
                 self._use(self._make_graph(lambda: False))
             else:
                 self._notify("hnsw_build_started", {"rows": len(self.store)})
