@@ -15,13 +15,14 @@ from stream_cluster.graph.components import track_pairs
 from stream_cluster.graph.forest import maximum_spanning_forest
 from stream_cluster.matching import all_pairs
 from stream_cluster.matching.codes import inverse_norms
-from stream_cluster.model import Interrupt, Links, concatenate_links
+from stream_cluster.model import Codes, Interrupt, Links, concatenate_links
 from stream_cluster.snapshot.clusters import Clusters
 from stream_cluster.snapshot.selection import Selection
 from stream_cluster.snapshot.threshold import Threshold
 from stream_cluster.state.view import PartitionView
 
 _BLOCK_ROWS = 4096
+_READ_BYTES = 256 << 20
 _OF_A_TRACK = np.float32(2.0)
 """Stands for the similarity of two objects of one track: above all others."""
 _MOST_NAMED = 20
@@ -168,27 +169,49 @@ def _to_centres(
     """Cohesion of each cluster, centrality of each position. One alone is its own centre."""
     cohesion = np.ones(len(clusters), np.float32)
     centrality = np.ones(len(selection), np.float32)
-    for first, last in _runs(clusters, int((clusters.sizes > 1).sum())):
+    several = int((clusters.sizes > 1).sum())
+    # Members of a cluster lie anywhere in the space, so that each read goes over all of it: few, large reads.
+    read_rows = max(_READ_BYTES // selection.space.dim, _BLOCK_ROWS)
+    for begin, end in _runs(clusters, 0, several, read_rows):
         interrupt.check()
-        positions = clusters.order[clusters.starts[first] : clusters.starts[last]]
-        sizes = clusters.sizes[first:last]
-        if len(positions) <= _BLOCK_ROWS:
-            units = _units(view, selection, positions)
+        positions = clusters.order[clusters.starts[begin] : clusters.starts[end]]
+        if len(positions) > read_rows:
+            alone = _to_one_centre(view, selection, positions, interrupt)
+            cohesion[begin], centrality[positions] = alone
+            continue
+        codes = view.codes(selection.space, selection.rows[positions])
+        for first, last in _runs(clusters, begin, end, _BLOCK_ROWS):
+            interrupt.check()
+            part = slice(*(clusters.starts[[first, last]] - clusters.starts[begin]).tolist())
+            sizes = clusters.sizes[first:last]
+            units = _units(codes[part])
             lengths, centres = _centres(np.add.reduceat(units, np.cumsum(sizes) - sizes, axis=0))
             of = np.repeat(np.arange(last - first), sizes)
-            centrality[positions] = np.einsum("ij,ij->i", units, centres[of])
-        else:  # one cluster that is larger than a block, so it is read twice
-            total = np.zeros((1, selection.space.dim), np.float32)
-            for block in _blocks(positions):
-                total += _units(view, selection, block).sum(axis=0)
-                interrupt.check()
-            lengths, centres = _centres(total)
-            for block in _blocks(positions):
-                centrality[block] = _units(view, selection, block) @ centres[0]
-                interrupt.check()
-        # The mean cosine to the mean direction is the length of the mean.
-        cohesion[first:last] = np.minimum(lengths / sizes, 1.0)
-    return cohesion, np.minimum(centrality, np.float32(1.0))
+            centrality[positions[part]] = np.einsum("ij,ij->i", units, centres[of])
+            # The mean cosine to the mean direction is the length of the mean.
+            cohesion[first:last] = lengths / sizes
+    return np.minimum(cohesion, np.float32(1.0)), np.minimum(centrality, np.float32(1.0))
+
+
+def _to_one_centre(
+    view: PartitionView, selection: Selection, positions: Positions, interrupt: Interrupt
+) -> tuple[float, Floats]:
+    """The same for a cluster that is too large to be read at once: it is read twice."""
+
+    def blocks() -> Iterator[tuple[slice, Floats]]:
+        for begin in range(0, len(positions), _BLOCK_ROWS):
+            interrupt.check()
+            part = slice(begin, begin + _BLOCK_ROWS)
+            yield part, _units(view.codes(selection.space, selection.rows[positions[part]]))
+
+    total = np.zeros((1, selection.space.dim), np.float32)
+    for _, units in blocks():
+        total += units.sum(axis=0)
+    lengths, centres = _centres(total)
+    centrality = np.empty(len(positions), np.float32)
+    for part, units in blocks():
+        centrality[part] = units @ centres[0]
+    return float(lengths[0]) / len(positions), centrality
 
 
 def _centres(sums: Floats) -> tuple[npt.NDArray[np.float64], Floats]:
@@ -197,25 +220,19 @@ def _centres(sums: Floats) -> tuple[npt.NDArray[np.float64], Floats]:
     return lengths, (sums / np.maximum(lengths, 1e-12)[:, None]).astype(np.float32)
 
 
-def _runs(clusters: Clusters, count: int) -> Iterator[tuple[int, int]]:
-    """The first clusters in runs [first, last) of a block at most; a larger one is a run of its own."""
-    first = 0
-    while first < count:
-        full = clusters.starts[first] + _BLOCK_ROWS
-        last = int(np.searchsorted(clusters.starts[: count + 1], full, side="right")) - 1
+def _runs(clusters: Clusters, begin: int, end: int, rows: int) -> Iterator[tuple[int, int]]:
+    """Clusters in runs [first, last) of so many objects at most; a larger one is a run of its own."""
+    first = begin
+    while first < end:
+        full = clusters.starts[first] + rows
+        last = int(np.searchsorted(clusters.starts[: end + 1], full, side="right")) - 1
         last = max(last, first + 1)
         yield first, last
         first = last
 
 
-def _blocks(positions: Positions) -> Iterator[Positions]:
-    for begin in range(0, len(positions), _BLOCK_ROWS):
-        yield positions[begin : begin + _BLOCK_ROWS]
-
-
-def _units(view: PartitionView, selection: Selection, positions: Positions) -> Floats:
-    """Directions of some objects, float32, shape (len(positions), dim)."""
-    codes = view.codes(selection.space, selection.rows[positions])
+def _units(codes: Codes) -> Floats:
+    """Directions of some objects, float32, shape (n, dim)."""
     units: Floats = codes * inverse_norms(codes)[:, None]
     return units
 
