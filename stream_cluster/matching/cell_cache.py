@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from stream_cluster import files
 from stream_cluster.matching import cache_file
 from stream_cluster.matching.cache_file import CacheRejected
 from stream_cluster.matching.cell_store import REMOVED
@@ -59,7 +60,7 @@ def save(path: Path, matcher: CellMatcher) -> bool:
             file.write(centroids.codes.tobytes())
             file.write(place.tobytes())
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=files.FOLDER)
     fields: cache_file.Fields = {
         "engine": "cells 1",
         "dim": matcher.dim,

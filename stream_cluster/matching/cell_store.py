@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from stream_cluster import files
 from stream_cluster.matching.codes import check_codes
 from stream_cluster.matching.kernel import CellRows
 from stream_cluster.matching.store import row_numbers
@@ -130,7 +131,7 @@ class CellStore:
 
 def _nameless_file(folder: Path) -> int:
     """An open file that nobody else finds, and whose room is free again however the process ends."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=files.FOLDER)
     descriptor, name = tempfile.mkstemp(prefix="codes-", suffix=".mapped", dir=folder)
     Path(name).unlink()
     return descriptor

@@ -25,6 +25,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from stream_cluster import files
 from stream_cluster.matching import kernel
 from stream_cluster.matching.cell_store import CellStore
 from stream_cluster.matching.cell_training import Centroids, cell_count
@@ -158,9 +159,10 @@ def load_or_measure(directory: Path) -> Costs:
             return found
         costs = measure()
         with contextlib.suppress(OSError):  # such as a full disk: the next start measures again
-            directory.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(parents=True, exist_ok=True, mode=files.FOLDER)
             temporary = costs_path(directory).with_suffix(".tmp")
-            temporary.write_text(json.dumps({"format": FORMAT, **asdict(costs)}, indent=2) + "\n")
+            with files.create(temporary) as file:
+                file.write(json.dumps({"format": FORMAT, **asdict(costs)}, indent=2).encode() + b"\n")
             temporary.replace(costs_path(directory))
         return costs
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from stream_cluster import files
 from stream_cluster.matching import cache_file
 from stream_cluster.matching.cache_file import CacheRejected
 from stream_cluster.matching.cell_trainer import Notify
@@ -87,7 +88,7 @@ class HnswEngine:
         if self._path is None or matcher.holds_removed:
             return False
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=files.FOLDER)
             matcher.save(self._path)
         except (OSError, RuntimeError) as error:  # RuntimeError: hnswlib cannot write
             self._notify("hnsw_cache_not_saved", {"error": str(error)})

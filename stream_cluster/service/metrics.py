@@ -87,6 +87,42 @@ class Metrics:
         self.recall_found = counter(
             "recall_sample_links_found", "Those of them that the matcher found.", "descriptor_type"
         )
+        self.recall = gauge(
+            "link_recall", "Share of true links found, over all samples since the start.", "descriptor_type"
+        )
+        self.tasks = counter("tasks", "Tasks ended, by status.", "status")
+        self.tasks_running = gauge("tasks_running", "Tasks that run now.")
+        self.tasks_waiting = gauge("tasks_waiting", "Tasks read and not begun.")
+        self.task_duration = histogram(
+            "task_duration_seconds", "From reading a task to its end.", _TASK_BUCKETS_S, "status"
+        )
+        self.largest_cluster_share = histogram(
+            "largest_cluster_share",
+            f"Largest cluster's share of the objects of a task with at least {_SHARE_MIN_OBJECTS}.",
+            _SHARE_BUCKETS,
+            "descriptor_type",
+        )
+        self.latest_cluster_share = gauge(
+            "latest_task_largest_cluster_share",
+            "Largest cluster's share of the objects of the task that was done last.",
+            "descriptor_type",
+        )
+        self.archives_removed = counter("archives_removed", "Archives removed, by reason.", "reason")
+        self.removal_failures = counter(
+            "archive_removal_failures", "Archives that could not be removed; each is tried again."
+        )
+        self.callbacks = counter("callbacks", "Callbacks of ended tasks, by result of a call.", "result")
+        self.rebalances = counter("rebalances", "Rebalances of the consumer group.")
+        self.partitions = gauge("partitions", "Partitions assigned to this worker.")
+        self.paused = gauge("paused_partitions", "Partitions paused because the engine is behind.")
+        self.ready = gauge("ready", "1 when /readyz succeeds.")
+        self._of_cells(gauge, counter)
+        self._of_the_disk(gauge, histogram)
+        self._of_backups(gauge, counter, histogram)
+        self._recall_totals: dict[str, tuple[int, int]] = {}
+        self._preset()
+
+    def _of_cells(self, gauge: Callable[..., Gauge], counter: Callable[..., Counter]) -> None:
         self.recall_low = gauge(
             "link_recall_low", "Lower end of its interval of 95% confidence.", "descriptor_type"
         )
@@ -105,34 +141,6 @@ class Metrics:
         self.second_chance_links = counter(
             "second_chance_links", "Links found so that cells had missed.", "descriptor_type"
         )
-        self.recall = gauge(
-            "link_recall", "Share of true links found, over all samples since the start.", "descriptor_type"
-        )
-        self.tasks = counter("tasks", "Tasks ended, by status.", "status")
-        self.tasks_running = gauge("tasks_running", "Tasks that run now.")
-        self.tasks_waiting = gauge("tasks_waiting", "Tasks read and not begun.")
-        self.task_duration = histogram(
-            "task_duration_seconds", "From reading a task to its end.", _TASK_BUCKETS_S, "status"
-        )
-        self.largest_cluster_share = histogram(
-            "largest_cluster_share",
-            f"Largest cluster's share of the objects of a task with at least {_SHARE_MIN_OBJECTS}.",
-            _SHARE_BUCKETS,
-            "descriptor_type",
-        )
-        self.archives_removed = counter("archives_removed", "Archives removed, by reason.", "reason")
-        self.removal_failures = counter(
-            "archive_removal_failures", "Archives that could not be removed; each is tried again."
-        )
-        self.callbacks = counter("callbacks", "Callbacks of ended tasks, by result of a call.", "result")
-        self.rebalances = counter("rebalances", "Rebalances of the consumer group.")
-        self.partitions = gauge("partitions", "Partitions assigned to this worker.")
-        self.paused = gauge("paused_partitions", "Partitions paused because the engine is behind.")
-        self.ready = gauge("ready", "1 when /readyz succeeds.")
-        self._of_the_disk(gauge, histogram)
-        self._of_backups(gauge, counter, histogram)
-        self._recall_totals: dict[str, tuple[int, int]] = {}
-        self._preset()
 
     def _of_the_disk(self, gauge: Callable[..., Gauge], histogram: Callable[..., Histogram]) -> None:
         self.partition_open = histogram(
@@ -187,6 +195,7 @@ class Metrics:
             self.cells_over_budget.labels(descriptor_type).set(0)
             self.second_chance_links.labels(descriptor_type)
             self.largest_cluster_share.labels(descriptor_type)
+            self.latest_cluster_share.labels(descriptor_type)
         for stage in ("decode", "match", "dead_letter", "commit", "memory"):
             self.stage.labels(stage)
         for status in ("done", "failed", "cancelled"):
@@ -226,7 +235,8 @@ class Metrics:
             self.event_lag.observe(lag_s)
 
     def observe_largest_cluster(self, descriptor_type: str, objects: int, largest_cluster: int) -> None:
-        """Note the largest cluster of a done task, unless it has too few objects."""
+        """Note the largest cluster of a done task; in the histogram, unless it has too few objects."""
+        self.latest_cluster_share.labels(descriptor_type).set(largest_cluster / objects)
         if objects >= _SHARE_MIN_OBJECTS:
             self.largest_cluster_share.labels(descriptor_type).observe(largest_cluster / objects)
 
