@@ -56,7 +56,7 @@ def save(path: Path, matcher: CellMatcher) -> bool:
     place[live] = numbers[cells[live]]
 
     def write(name: str) -> None:
-        with Path(name).open("wb") as file:
+        with files.create(Path(name), files.OWNER) as file:
             file.write(centroids.codes.tobytes())
             file.write(place.tobytes())
 
