@@ -60,7 +60,7 @@ def save(path: Path, matcher: CellMatcher) -> bool:
             file.write(centroids.codes.tobytes())
             file.write(place.tobytes())
 
-    path.parent.mkdir(parents=True, exist_ok=True, mode=files.FOLDER)
+    files.make_folder(path.parent)
     fields: cache_file.Fields = {
         "engine": "cells 1",
         "dim": matcher.dim,

@@ -131,7 +131,7 @@ class CellStore:
 
 def _nameless_file(folder: Path) -> int:
     """An open file that nobody else finds, and whose room is free again however the process ends."""
-    folder.mkdir(parents=True, exist_ok=True, mode=files.FOLDER)
+    files.make_folder(folder)
     descriptor, name = tempfile.mkstemp(prefix="codes-", suffix=".mapped", dir=folder)
     Path(name).unlink()
     return descriptor

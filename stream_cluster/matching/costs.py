@@ -159,7 +159,7 @@ def load_or_measure(directory: Path) -> Costs:
             return found
         costs = measure()
         with contextlib.suppress(OSError):  # such as a full disk: the next start measures again
-            directory.mkdir(parents=True, exist_ok=True, mode=files.FOLDER)
+            files.make_folder(directory)
             temporary = costs_path(directory).with_suffix(".tmp")
             with files.create(temporary) as file:
                 file.write(json.dumps({"format": FORMAT, **asdict(costs)}, indent=2).encode() + b"\n")

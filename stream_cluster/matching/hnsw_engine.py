@@ -88,7 +88,7 @@ class HnswEngine:
         if self._path is None or matcher.holds_removed:
             return False
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=files.FOLDER)
+            files.make_folder(self._path.parent)
             matcher.save(self._path)
         except (OSError, RuntimeError) as error:  # RuntimeError: hnswlib cannot write
             self._notify("hnsw_cache_not_saved", {"error": str(error)})

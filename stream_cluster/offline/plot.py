@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stream_cluster import files
 from stream_cluster.errors import InputError
 from stream_cluster.snapshot.report.charts import HEIGHT, WIDTH, Curve, curve_svg
 
@@ -61,6 +62,7 @@ def write_curve(curve: Curve, target: Path) -> None:
         f'aria-labelledby="curve-title curve-text">\n<style>{_STYLE}</style>\n{legend}{drawing}\n'
     )
     try:
-        target.write_text(picture, encoding="utf-8")
+        with files.create(target) as file:
+            file.write(picture.encode())
     except OSError as error:
         raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error

@@ -132,7 +132,9 @@ def test_vectors_and_a_scale_of_their_version_are_shown_with_their_cosines(tmp_p
     (default,) = (row for row in found["at"] if "default" in row["marks"])
     assert default["threshold"] == found["threshold"] == 0.6
     assert default["threshold_cosine"] == pytest.approx(0.5 + np.log(0.6 / 0.4) / 10, abs=1e-6)
-    assert found["at"][0]["threshold"] == pytest.approx(0.3)
+    # The curve begins a cosine of 0.1 below the floor.
+    below = np.log(0.3 / 0.7) - 10 * 0.1
+    assert found["at"][0]["threshold"] == pytest.approx(1 / (1 + np.exp(-below)), abs=1e-6)
     text = invoke("thresholds", tmp_path / "v.npz", "--config", config).stdout
     assert re.search(r"threshold +cosine +clusters +singletons +largest +share", text)
     assert re.search(r"0.6 +0.5405 .*default", text)

@@ -123,6 +123,11 @@ def picture_of_a_sweep(folder):
     run("evaluate", path, truth, "--sweep", "0.4:0.6:0.1", "--plot", folder / "sweep.svg")
 
 
+def picture_of_thresholds(folder):
+    path, _ = objects(folder)
+    run("thresholds", path, "--plot", folder / "curve.svg")
+
+
 def schemas(folder):
     run("schema", "-o", folder / "schema.json")
 
@@ -139,6 +144,7 @@ WRITERS = {
     "archive of the command": (archive_of_the_command, "archive.zip"),
     "picture of a calibration": (picture_of_a_calibration, "rates.png"),
     "picture of a sweep": (picture_of_a_sweep, "sweep.svg"),
+    "picture of thresholds": (picture_of_thresholds, "curve.svg"),
     "schemas": (schemas, "schema.json"),
 }
 
