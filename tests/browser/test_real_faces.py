@@ -77,7 +77,7 @@ def test_above_the_cliff_nothing_is_warned_of(archives, tab):
 
 
 def test_average_linkage_shows_the_people_that_components_would_have_merged(archives, tab):
-    folder = archives("0.44", "average")
+    folder = archives("0.40", "average")
     counts = json.loads((folder / "manifest.json").read_text())["counts"]
     components = counts["components"]
     assert components["largest_cluster"] > 5 * counts["largest_cluster"]
