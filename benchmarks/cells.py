@@ -7,6 +7,7 @@ Codes are made in FOLDER (made-up faces, `benchmarks.face_data`; evenly spread p
 the file. Parts:
 
 batch           all links above 0.5 of one million faces with cells and exactly: seconds, links and BCubed F
+file            the same faces from a file to the archive with its page, by `stream-cluster cluster`
 stream-ORDER    one million faces arrive: at random, by person, by camera; then 20% are deleted while more
                 come
 people          one million evenly spread people arrive: the target is reached, or said not to be
@@ -24,6 +25,7 @@ kernel.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -36,8 +38,9 @@ import numpy.typing as npt
 from benchmarks import cells_mapped, cells_peers
 from benchmarks.cells_data import DIM, CodesFile, Kind, Order, codes_file, ordered
 from benchmarks.environment import environment
-from benchmarks.process import peak_memory_bytes, resident_memory_bytes
+from benchmarks.process import peak_memory_bytes, resident_memory_bytes, run_measured
 from benchmarks.report import write_report
+from benchmarks.seed_data import write_npz
 from benchmarks.streams import BATCH, THRESHOLD, Results, Stream, percentiles
 from stream_cluster.evaluation.measures import measure
 from stream_cluster.graph.components import connected_components
@@ -91,6 +94,7 @@ def _parts() -> dict[str, Callable[[argparse.Namespace], Results]]:
 
     return {
         "batch": _batch,
+        "file": _file,
         **{f"stream-{order}": stream(order) for order in get_args(Order)},
         "people": lambda options: _arrival(options, "people", "random", deletes=False),
         "growth": _growth,
@@ -144,6 +148,33 @@ def _batch(options: argparse.Namespace) -> Results:
 def _labels(forest: ForestBuilder, objects: int) -> npt.NDArray[np.int32]:
     links = forest.result()
     return connected_components(objects, [(links.a, links.b)])
+
+
+def _file(options: argparse.Namespace) -> Results:
+    """The command, in a process of its own; seconds of each stage."""
+    mapped, _ = codes_file(options.data, "faces", options.objects)
+    vectors = options.data / f"faces-{options.objects}.npz"
+    if not vectors.exists():
+        parts = range(0, options.objects, 8192)
+        write_npz(vectors, options.objects, DIM, (mapped[at : at + 8192].astype(np.float32) for at in parts))
+    archive = options.data / "out.zip"
+    command = [sys.executable, "-c", "from stream_cluster.cli import main; main()", "cluster", str(vectors)]
+    command += ["--threshold", f"{THRESHOLD:g}", "--engine", "cells", "--output", str(archive), "--json"]
+    usage, output = run_measured(command)
+    if usage.returncode != 0:
+        raise SystemExit(f"the command ended with status {usage.returncode}")
+    result = json.loads(output)
+    return {
+        "objects": result["counts"]["selected"],
+        "clusters": result["counts"]["clusters"],
+        "seconds": round(usage.seconds, 2),
+        "cpu_s": round(usage.cpu_s, 2),
+        "stages_s": {stage: round(seconds, 2) for stage, seconds in result["timings_s"].items()},
+        "engine": result["matching"]["engine"],
+        "share_measured": result["matching"]["recall"],
+        "archive_bytes": result["archive"]["size_bytes"],
+        "peak_memory_bytes": usage.peak_memory_bytes,
+    }
 
 
 # -- streams -------------------------------------------------------------------------------------------------

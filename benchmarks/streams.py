@@ -16,7 +16,7 @@ from stream_cluster.matching.recall import estimate
 from stream_cluster.model import Codes
 
 THRESHOLD = 0.5
-BATCH = 500
+BATCH = 1000
 CHECKED = 200
 
 Rows = npt.NDArray[np.int64]
