@@ -7,14 +7,15 @@ Codes are made in FOLDER (made-up faces, `benchmarks.face_data`; evenly spread p
 the file. Parts:
 
 batch           all links above 0.5 of one million faces with cells and exactly: seconds, links and BCubed F
+file            the same faces from a file to the archive with its page, by `stream-cluster cluster`
 stream-ORDER    one million faces arrive: at random, by person, by camera; then 20% are deleted while more
                 come
 people          one million evenly spread people arrive: the target is reached, or said not to be
-growth          ten million faces arrive, cells are made anew as the space grows; the cells are saved
+growth          ten million faces arrive, cells are made anew as the space grows
 mapped          one million in a mapped file: with memory for all of it and for half
 peers           Faiss (IVF, SQ8) and hnswlib on the same faces, where they fit
-resident        the ten million as they were saved, in cells made anew where there are few: events a
-                second, latency, memory, share of links found
+resident        ten million that are there, put into cells at once: events a second, latency, memory, share
+                of links found
 
 Events arrive in batches of BATCH: each is searched for, then added, as in the service. The share of links
 found is that of sampled events, against a comparison with every row. Times of exact matching are of the
@@ -24,6 +25,7 @@ kernel.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -36,13 +38,14 @@ import numpy.typing as npt
 from benchmarks import cells_mapped, cells_peers
 from benchmarks.cells_data import DIM, CodesFile, Kind, Order, codes_file, ordered
 from benchmarks.environment import environment
-from benchmarks.process import peak_memory_bytes, resident_memory_bytes
+from benchmarks.process import peak_memory_bytes, resident_memory_bytes, run_measured
 from benchmarks.report import write_report
-from benchmarks.streams import BATCH, THRESHOLD, Results, Stream, percentiles
+from benchmarks.seed_data import write_npz
+from benchmarks.streams import BATCH, THRESHOLD, Results, Stream, fill, percentiles
 from stream_cluster.evaluation.measures import measure
 from stream_cluster.graph.components import connected_components
 from stream_cluster.graph.forest import ForestBuilder
-from stream_cluster.matching import all_pairs, cell_cache, limit_threads
+from stream_cluster.matching import all_pairs, limit_threads
 from stream_cluster.matching.cell_pairs import CellPairs
 from stream_cluster.matching.cell_trainer import CellParameters
 from stream_cluster.matching.cells import CellMatcher
@@ -91,6 +94,7 @@ def _parts() -> dict[str, Callable[[argparse.Namespace], Results]]:
 
     return {
         "batch": _batch,
+        "file": _file,
         **{f"stream-{order}": stream(order) for order in get_args(Order)},
         "people": lambda options: _arrival(options, "people", "random", deletes=False),
         "growth": _growth,
@@ -146,6 +150,33 @@ def _labels(forest: ForestBuilder, objects: int) -> npt.NDArray[np.int32]:
     return connected_components(objects, [(links.a, links.b)])
 
 
+def _file(options: argparse.Namespace) -> Results:
+    """The command, in a process of its own; seconds of each stage."""
+    mapped, _ = codes_file(options.data, "faces", options.objects)
+    vectors = options.data / f"faces-{options.objects}.npz"
+    if not vectors.exists():
+        parts = range(0, options.objects, 8192)
+        write_npz(vectors, options.objects, DIM, (mapped[at : at + 8192].astype(np.float32) for at in parts))
+    archive = options.data / "out.zip"
+    command = [sys.executable, "-c", "from stream_cluster.cli import main; main()", "cluster", str(vectors)]
+    command += ["--threshold", f"{THRESHOLD:g}", "--engine", "cells", "--output", str(archive), "--json"]
+    usage, output = run_measured(command)
+    if usage.returncode != 0:
+        raise SystemExit(f"the command ended with status {usage.returncode}")
+    result = json.loads(output)
+    return {
+        "objects": result["counts"]["selected"],
+        "clusters": result["counts"]["clusters"],
+        "seconds": round(usage.seconds, 2),
+        "cpu_s": round(usage.cpu_s, 2),
+        "stages_s": {stage: round(seconds, 2) for stage, seconds in result["timings_s"].items()},
+        "engine": result["matching"]["engine"],
+        "share_measured": result["matching"]["recall"],
+        "archive_bytes": result["archive"]["size_bytes"],
+        "peak_memory_bytes": usage.peak_memory_bytes,
+    }
+
+
 # -- streams -------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +188,18 @@ def _state(matcher: CellMatcher) -> Results:
         "over_budget": matcher.over_budget,
         "recall_measured": matcher.recall().as_dict(),
         "target_recall": matcher.parameters.target_recall,
+    }
+
+
+def _least(checks: list[Results]) -> Results:
+    """The worst of some checks, and all of them together."""
+    worst = min(checks, key=lambda check: check["share"] if check["links_true"] else 1.0)
+    true, found = (sum(check[name] for check in checks) for name in ("links_true", "links_found"))
+    return {
+        "share_of_all_checks": round(found / max(true, 1), 6),
+        "least_share": worst["share"],
+        "least_share_high": worst["high"],
+        "least_share_rows": worst["rows"],
     }
 
 
@@ -181,6 +224,7 @@ def _arrival(options: argparse.Namespace, kind: Kind, order: Order, *, deletes: 
         "objects": objects,
         "order": order,
         "events_s": round(kept / seconds),
+        **_least(checks),
         "checks": checks,
         **_state(matcher),
     }
@@ -204,6 +248,7 @@ def _deletions(stream: Stream, kept: int, objects: int) -> Results:
     return {
         "deleted": len(gone),
         "deletions_per_s": round(len(gone) / deleting_s),
+        **_least(checks),
         "checks": checks,
         **percentiles(stream.latencies_s),
     }
@@ -238,10 +283,10 @@ def _growth(options: argparse.Namespace) -> Results:
     grown_s = time.perf_counter() - began
     matcher.wait_until_trained()
     settled = stream.check()
-    cell_cache.save(options.data / f"cells-{options.many}.cells", matcher)
     return {
         "objects": len(matcher),
         "seconds": round(grown_s, 1),
+        **_least(checks),
         "checks": checks,
         "settled": settled,
         **_state(matcher),
@@ -252,22 +297,11 @@ def _growth(options: argparse.Namespace) -> Results:
 
 
 def _resident(options: argparse.Namespace) -> Results:
-    """New events beside those that are resident; needs the cells that `growth` saved."""
+    """New events beside those that are resident, which were put there at once."""
     codes = CodesFile(codes_file(options.data, "faces", options.many + NEW)[0])
     matcher = CellMatcher(DIM)
-    began = time.perf_counter()
-    saved = cell_cache.load(options.data / f"cells-{options.many}.cells", DIM)
-    restoring = cell_cache.Restoring(matcher, saved)
-    for first in range(0, options.many, 65_536):
-        restoring.add(codes.rows(first, min(first + 65_536, options.many)))
-    restored_s = time.perf_counter() - began
-    assert restoring.fits
-    trained_s = 0.0
-    if 2 * matcher.trained_rows < options.many:
-        began = time.perf_counter()
-        matcher.train()
-        trained_s = time.perf_counter() - began
-        cell_cache.save(options.data / f"cells-{options.many}.cells", matcher)
+    filled_s = fill(matcher, codes, options.many)
+    print(f"  filled in {filled_s:.0f} s", flush=True)
     stream = Stream(matcher, codes)
     stream.next = options.many
     stream.run(options.many + NEW // 4)  # caches fill, the margin settles
@@ -281,8 +315,7 @@ def _resident(options: argparse.Namespace) -> Results:
     deleting_s = time.perf_counter() - began
     return {
         "resident": options.many,
-        "restored_s": round(restored_s, 1),
-        "cells_made_anew_s": round(trained_s, 1),
+        "filled_s": round(filled_s, 1),
         "events_s": round(NEW / 2 / seconds),
         **latencies,
         "check": check,

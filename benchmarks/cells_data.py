@@ -41,6 +41,11 @@ class CodesFile:
         offset = self._offset + start * DIM
         return np.fromfile(self._path, np.int8, (stop - start) * DIM, offset=offset).reshape(-1, DIM)
 
+    def some(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
+        """These rows, ascending, shape (len(rows), DIM)."""
+        mapped = np.memmap(self._path, np.int8, "r", self._offset, (self._length, DIM))
+        return np.array(mapped[rows])
+
 
 def codes_file(folder: Path, kind: Kind, objects: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int32]]:
     """Codes, mapped, shape (objects, DIM), and the person of each, in random order; made when missing."""

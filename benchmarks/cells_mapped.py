@@ -10,6 +10,7 @@ again.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -45,22 +46,30 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     for name, more in cases.items():
         command = [sys.executable, "-m", "benchmarks.cells_mapped", "--data", str(options.data)]
         command += ["--objects", str(options.objects), *more]
-        ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        results[name] = json.loads(ended.stdout) if ended.returncode == 0 else {"killed": ended.returncode}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            output, _ = process.communicate()
+        results[name] = json.loads(output) if process.returncode == 0 else {"killed": process.returncode}
+        with contextlib.suppress(OSError):
+            _group(process.pid).rmdir()
         if "--limit" in more:
             results[name]["limit_bytes"] = limit
         print(f"  {name}: {results[name]}", flush=True)
     return {"objects": options.objects, "codes_bytes": codes_bytes, **results}
 
 
+def _group(pid: int) -> Path:
+    """The control group of a process."""
+    first = Path("/sys/fs/cgroup/memory")
+    return (first if first.is_dir() else Path("/sys/fs/cgroup")) / f"{_GROUP}-{pid}"
+
+
 def _limited(limit: int) -> str | None:
     """Move this process into a group with so much memory; returns why that was not possible."""
     try:
-        first = Path("/sys/fs/cgroup/memory")
-        root = first if first.is_dir() else Path("/sys/fs/cgroup")
-        group = root / f"{_GROUP}-{os.getpid()}"
+        group = _group(os.getpid())
         group.mkdir()
-        (group / ("memory.limit_in_bytes" if root == first else "memory.max")).write_text(str(limit))
+        is_first_version = (group / "memory.limit_in_bytes").exists()
+        (group / ("memory.limit_in_bytes" if is_first_version else "memory.max")).write_text(str(limit))
         (group / "cgroup.procs").write_text(str(os.getpid()))
     except OSError as error:
         return f"{type(error).__name__}: {error.strerror}"

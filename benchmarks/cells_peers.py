@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cells_data import DIM, codes_file
+from benchmarks.cells_data import DIM, CodesFile, codes_file
 from benchmarks.process import resident_memory_bytes
-from benchmarks.streams import THRESHOLD
+from benchmarks.streams import THRESHOLD, fill
 from stream_cluster.matching import CodeStore, scan
 from stream_cluster.matching.cell_training import ROWS_PER_CENTROID, cell_count
+from stream_cluster.matching.cells import CellMatcher
 
 EVENTS = 2000
-GRAPH_ROWS = 100_000
+GRAPH_ROWS = 200_000
 _PROBES = (1, 4, 8)
 _NEAREST = 256
 
@@ -31,6 +32,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     count = options.objects - EVENTS
     queries = np.array(mapped[count:])
     return {
+        "cells": _cells(mapped[:count], queries),
         "faiss_ivf_sq8": _faiss(mapped[:count], queries),
         "hnswlib": _hnswlib(mapped[: min(GRAPH_ROWS, count)], queries),
         "hnswlib_rows": min(GRAPH_ROWS, count),
@@ -46,6 +48,31 @@ def _true_links(codes: Any, queries: Any) -> int:
     for first in range(0, len(codes), 65_536):
         store.append(np.array(codes[first : first + 65_536]))
     return sum(len(hits) for hits in scan(store, queries, THRESHOLD))
+
+
+def _cells(codes: Any, queries: Any) -> dict[str, Any]:
+    """Ours, with a number of probes instead of a margin, and with its own margin."""
+    true = _true_links(codes, queries)
+    before = resident_memory_bytes()
+    matcher = CellMatcher(DIM)
+    results: dict[str, Any] = {
+        "rows": len(codes),
+        "fill_s": round(fill(matcher, CodesFile(codes), len(codes)), 1),
+    }
+    results |= {"cells": matcher.cell_count, "memory_bytes": resident_memory_bytes() - before}
+    for probes in _PROBES:
+        began = time.perf_counter()
+        found = sum(len(hits) for hits in matcher.search_nearest(queries, THRESHOLD, probes))
+        seconds = time.perf_counter() - began
+        results[f"probes_{probes}"] = _searched(len(queries), seconds, found, true)
+    began = time.perf_counter()
+    found = sum(len(hits) for hits in matcher.search_within(queries, THRESHOLD, matcher.control.margin))
+    seconds = time.perf_counter() - began
+    return {**results, "margin": _searched(len(queries), seconds, found, true)}
+
+
+def _searched(queries: int, seconds: float, found: int, true: int) -> dict[str, Any]:
+    return {"queries_s": round(queries / seconds), "links_found_share": round(found / true, 4)}
 
 
 def _unit(codes: Any) -> Any:

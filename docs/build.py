@@ -327,7 +327,7 @@ def _leaves(value: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, item in value.items():
         if isinstance(item, dict):
             yield from _leaves(item, f"{prefix}{name}.")
-        else:
+        elif not (isinstance(item, list) and item and isinstance(item[0], dict)):  # those are for the file
             yield prefix + name, item
 
 

@@ -99,14 +99,14 @@ class CellIndex:
             return np.full(len(codes), self._home_cell(), np.uint32)
         return self._sets[-1].cells_of(codes)
 
-    def probes(self, codes: Codes, margin: float) -> Probes:
-        """The cells that codes are compared with at a margin."""
+    def probes(self, codes: Codes, margin: float, most: int | None = None) -> Probes:
+        """The cells that codes are compared with at a margin, and the nearest of them at most."""
         parts = []
         self._excess = np.full(len(codes), np.inf, np.float32)
         for one in self._sets:
             # A little further than is searched: the nearest cell left out tells how well a code is covered.
             offsets, numbers, similarity = kernel.nearest(
-                one.packed, codes, margin + NEAR, most=len(one), threads=thread_limit(), path=""
+                one.packed, codes, margin + NEAR, most=most or len(one), threads=thread_limit(), path=""
             )
             code = np.repeat(np.arange(len(codes)), counts_of(offsets))
             first = offsets[:-1].astype(np.intp)

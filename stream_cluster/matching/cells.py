@@ -135,6 +135,17 @@ class CellMatcher(TrainedCells):
         with self.store.lock:
             yield from self._search(codes, self.probes(codes, margin), threshold_cosine, interrupt)
 
+    def search_nearest(
+        self, codes: Codes, threshold_cosine: float, cells: int, interrupt: Interrupt | None = None
+    ) -> Iterator[Hits]:
+        """Hits among a number of cells, those nearest; no sample is taken. To compare with other indexes."""
+        check_codes(codes, self.dim)
+        codes = np.ascontiguousarray(codes)
+        with self.store.lock:
+            yield from self._search(
+                codes, self.probes(codes, WHOLE_MARGIN, most=cells), threshold_cosine, interrupt
+            )
+
     def second_chance(
         self, count: int, threshold_cosine: float, interrupt: Interrupt | None = None
     ) -> tuple[int, Links]:
