@@ -18,6 +18,7 @@ from stream_cluster.config import Settings
 from stream_cluster.errors import ConfigError, StreamClusterError
 from stream_cluster.messages import TaskStatus, partition_for
 from stream_cluster.service.assignment import Assignment
+from stream_cluster.service.assignor import NewestStateAssignor
 from stream_cluster.service.backups import Backups
 from stream_cluster.service.callbacks import Callbacks
 from stream_cluster.service.dead_letters import DeadLetters
@@ -56,9 +57,14 @@ class Service:
     """Wires the parts together and lives until `stop` or a fatal error."""
 
     def __init__(
-        self, settings: Settings, *, on_commit: Callable[[int, Outcome], None] | None = None
+        self,
+        settings: Settings,
+        *,
+        on_commit: Callable[[int, Outcome], None] | None = None,
+        accept_gap: bool = False,
     ) -> None:
-        """`on_commit` is told of each committed micro-batch, for measurements."""
+        """`on_commit` is told of each committed micro-batch; `accept_gap`: see `Assignment`."""
+        self._accept_gap = accept_gap
         self.settings = settings
         self.metrics = Metrics()
         self._on_commit = on_commit
@@ -150,7 +156,8 @@ class Service:
         topics = [kafka.events_topic, kafka.tasks_topic, kafka.results_topic, kafka.dead_letter_topic]
         await ensure_topics(settings, topics, task_consumer)
         producer = await start_client(noted(make_producer(kafka)), kafka)
-        consumer = noted(make_consumer(kafka, group=True))
+        assignor = NewestStateAssignor(kafka.events_topic)
+        consumer = noted(make_consumer(kafka, group=True, partition_assignment_strategy=(assignor,)))
         partitions = await partition_count(producer, kafka.events_topic, kafka.connect_timeout_s)
         task_partitions = await partition_count(producer, kafka.tasks_topic, kafka.connect_timeout_s)
 
@@ -201,6 +208,7 @@ class Service:
             partition_of=partition_of,
             restores=Restores(settings, partitions, self.metrics),
             fail=self.fail,
+            accept_gap=self._accept_gap,
         )
         self._backups = backups = Backups(settings, consumer, self.metrics)
         await backups.check()
@@ -220,6 +228,7 @@ class Service:
             await reader.attach(runner)
 
         assignment.attach_tasks = attach
+        assignor.held = assignment.held
         await assignment.subscribe()
         try:
             await start_client(consumer, kafka)
@@ -343,15 +352,15 @@ class Service:
             self._backups.refresh_metrics()
 
 
-async def _run_until_signal(settings: Settings) -> None:
-    service = Service(settings)
+async def _run_until_signal(settings: Settings, accept_gap: bool) -> None:
+    service = Service(settings, accept_gap=accept_gap)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.stop)
     await service.run()
 
 
-def run_service(settings: Settings) -> int:
+def run_service(settings: Settings, *, accept_gap: bool = False) -> int:
     """Run the service until SIGTERM or SIGINT. Returns the exit status.
 
     Raises:
@@ -359,7 +368,7 @@ def run_service(settings: Settings) -> int:
     """
     configure_logs(settings.log)
     try:
-        asyncio.run(_run_until_signal(settings))
+        asyncio.run(_run_until_signal(settings, accept_gap))
     except StreamClusterError as error:
         _log.error("service_failed", kind=type(error).__name__, error=str(error))
         raise

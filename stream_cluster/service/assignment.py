@@ -8,9 +8,10 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import InconsistentGroupProtocolError, KafkaError, OffsetOutOfRangeError
 
 from stream_cluster.config import Settings
 from stream_cluster.errors import Cancelled, ConfigError, LogGap
@@ -18,10 +19,19 @@ from stream_cluster.faults import fault_point
 from stream_cluster.matching import SpaceMatcher
 from stream_cluster.matching.scale import floor_cosine
 from stream_cluster.messages import DecodeRules
+from stream_cluster.service.assignor import stored_states
 from stream_cluster.service.clock import now_us
 from stream_cluster.service.ingest import IngestContext, PartitionRunner
-from stream_cluster.service.kafka import RebalanceListener, until_answered
+from stream_cluster.service.kafka import (
+    RebalanceListener,
+    foreign_members,
+    generation_of,
+    is_member,
+    until_answered,
+)
+from stream_cluster.service.log_gaps import first_offset
 from stream_cluster.service.logs import get_logger
+from stream_cluster.service.placement import Held
 from stream_cluster.service.relay import read_end
 from stream_cluster.service.restores import Restores
 from stream_cluster.service.tasks import Tasks
@@ -29,6 +39,7 @@ from stream_cluster.state.database import database_path
 from stream_cluster.state.partition import Partition, PartitionIdentity
 from stream_cluster.state.updates import UpdateOptions
 
+_T = TypeVar("_T")
 _log = get_logger(__name__)
 _POLL_MS = 200
 # While a partition is paused, the end of its backlog has to be noticed soon: nothing else wakes the loop.
@@ -52,8 +63,13 @@ class Assignment:
         partition_of: Callable[[str], int],
         restores: Restores,
         fail: Callable[[BaseException], None],
+        accept_gap: bool = False,
     ) -> None:
-        """`partitions` of the events topic; `fail` is told of errors that the service cannot live with."""
+        """`partitions` of the events topic; `fail` is told of errors that the service cannot live with.
+
+        With `accept_gap`, records that are gone from the log when a partition opens are noted, not an error.
+        """
+        self._accept_gap = accept_gap
         self.runners: dict[int, PartitionRunner] = {}
         """By partition number; only those that are open."""
         self.attach_tasks: Callable[[PartitionRunner], Awaitable[None]] | None = None
@@ -71,6 +87,9 @@ class Assignment:
         self._paused: set[TopicPartition] = set()
         self._caught_up: set[int] = set()
         self._closing = False
+        self.epoch = 0
+        """The group's generation that gave the present partitions; grows with every rebalance."""
+        self._stored: dict[int, Held] = {}
 
     @property
     def loading(self) -> set[int]:
@@ -86,8 +105,16 @@ class Assignment:
 
     async def subscribe(self) -> None:
         """Join the group when the consumer starts."""
+        self._stored = await self._in_engine(
+            stored_states, Path(self._settings.state.directory), self._topic, self._partitions
+        )
         listener = RebalanceListener(self._on_assigned, self._on_revoked, self._fail)
         self._consumer.subscribe([self._topic], listener=listener)
+
+    def held(self) -> dict[int, Held]:
+        """The states that this worker has, open or closed, for the group to place partitions by."""
+        opened = {number: Held(runner.next_offset, is_open=True) for number, runner in self.runners.items()}
+        return {**self._stored, **opened}
 
     async def _on_revoked(self, revoked: set[TopicPartition]) -> None:
         # A partition that comes back is not loaded again, so nothing is closed before the new assignment
@@ -106,7 +133,9 @@ class Assignment:
             )
         self._context.metrics.rebalances.inc()
         self._context.metrics.partitions.set(len(assigned))
-        _log.info("partitions_assigned", partitions=sorted(tp.partition for tp in assigned))
+        self.epoch = generation_of(self._consumer)
+        numbers = sorted(tp.partition for tp in assigned)
+        _log.info("partitions_assigned", partitions=numbers, epoch=self.epoch)
         self._assigned = set(assigned)
         # Nothing is fetched for a partition before its state says from where. The offset given here is never
         # fetched; it keeps the consumer from asking the group for one that may not exist.
@@ -124,6 +153,7 @@ class Assignment:
                 await self._close(number)
         for partition in assigned:
             if partition.partition in self.runners:
+                self.runners[partition.partition].epoch = self.epoch
                 self._rewind(partition)
             elif partition not in self._opening:
                 self._opening[partition] = asyncio.create_task(self._open(partition))
@@ -135,11 +165,15 @@ class Assignment:
         try:
             await self._restores.before_open(partition.partition, lambda: self._log_range(partition))
             updates = await self._update_options(partition.partition)
-            state = await asyncio.get_running_loop().run_in_executor(
-                self._context.engine, self._load, partition.partition, updates
+            state = await self._in_engine(self._load, partition.partition, updates)
+            state.next_offset = await first_offset(
+                self._settings.kafka,
+                state,
+                await self._log_range(partition),
+                self._in_engine,
+                accept_gap=self._accept_gap,
             )
-            state.next_offset = await self._first_offset(partition, state)
-            runner = PartitionRunner(state, self._context, self._fail)
+            runner = self._new_runner(state)
             state = None
             self.runners[partition.partition] = runner
             # Before new tasks come in: one accepted meanwhile would be found unfinished, and run twice.
@@ -162,7 +196,18 @@ class Assignment:
         finally:
             self._opening.pop(partition, None)
             if state is not None:
-                await asyncio.get_running_loop().run_in_executor(self._context.engine, state.close)
+                await self._in_engine(state.close)
+
+    def _new_runner(self, state: Partition) -> PartitionRunner:
+        partition, next_offset = TopicPartition(self._topic, state.identity.partition), state.next_offset
+
+        async def is_owner() -> bool:
+            runner = self.runners.get(partition.partition)
+            return await is_member(
+                self._consumer, partition, next_offset if runner is None else runner.next_offset
+            )
+
+        return PartitionRunner(state, self._context, self._fail, epoch=self.epoch, is_owner=is_owner)
 
     async def _update_options(self, number: int) -> UpdateOptions | None:
         if not self._settings.updates.enabled:
@@ -196,27 +241,8 @@ class Assignment:
             updates=updates,
         )
 
-    async def _first_offset(self, partition: TopicPartition, state: Partition) -> int:
-        """Where to read from: the state's next_offset, which the log must still have.
-
-        Raises:
-            LogGap: records that the state needs are gone, or the topic is a new one.
-        """
-        begin, end = await self._log_range(partition)
-        stored = state.stored_offset(self._topic, partition.partition)
-        if stored is None:
-            return begin
-        if stored < begin:
-            raise LogGap(
-                f"topic {self._topic} partition {partition.partition}: the state needs offset {stored} next, "
-                f"but the log begins at {begin}; {begin - stored} records are gone"
-            )
-        if stored > end:
-            raise LogGap(
-                f"topic {self._topic} partition {partition.partition}: the state has applied offsets below "
-                f"{stored}, but the log ends at {end}; the topic was recreated or truncated"
-            )
-        return stored
+    async def _in_engine(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._context.engine, function, *arguments)
 
     async def _log_range(self, partition: TopicPartition) -> tuple[int, int]:
         """First offset that the log has, and the offset after its last."""
@@ -239,6 +265,7 @@ class Assignment:
         self._caught_up.discard(number)
         await self._tasks.abandon(runner)
         await runner.stop()
+        self._stored[number] = Held(runner.next_offset, is_open=False)
         self._context.metrics.forget_partition(number)
         _log.info("partition_closed", partition=number, next_offset=runner.next_offset)
 
@@ -268,6 +295,7 @@ class Assignment:
 
         Raises:
             LogGap: the log no longer has what comes next.
+            ConfigError: the group has members that place partitions in another way.
         """
         committed_at = time.monotonic()
         while True:
@@ -278,6 +306,8 @@ class Assignment:
                 )
             except OffsetOutOfRangeError as error:
                 raise LogGap(f"topic {self._topic}: the log no longer has offset {error.args[0]}") from error
+            except InconsistentGroupProtocolError as error:
+                raise foreign_members(self._settings.kafka) from error
             for partition, records in fetched.items():
                 runner = self.runners.get(partition.partition)
                 if runner is not None and partition not in self._opening:

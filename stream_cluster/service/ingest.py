@@ -32,6 +32,7 @@ from stream_cluster.state.partition import Partition
 
 _T = TypeVar("_T")
 _log = get_logger(__name__)
+_ASK_AGAIN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,18 @@ class PartitionRunner:
     """Feeds one `Partition`. Created when the partition is assigned, stopped when it is lost."""
 
     def __init__(
-        self, partition: Partition, context: IngestContext, fail: Callable[[BaseException], None]
+        self,
+        partition: Partition,
+        context: IngestContext,
+        fail: Callable[[BaseException], None],
+        *,
+        epoch: int = 0,
+        is_owner: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        """`fail` is told of an error that the service cannot live with."""
+        """`fail` is told of an error that the service cannot live with.
+
+        `is_owner` asks the brokers whether the partition is still ours; without it, it always is.
+        """
         self.partition = partition
         self.number = partition.identity.partition
         self.next_offset = partition.next_offset
@@ -68,8 +78,11 @@ class PartitionRunner:
         """Monotonic time at which the present batch was taken up, for the liveness probe."""
         self.other_offsets: dict[tuple[str, int], int] = {}
         """next_offsets of the task topic that the next commit makes durable."""
+        self.epoch = epoch
+        """The group's generation in which this worker was last given the partition."""
         self._context = context
         self._fail = fail
+        self._is_owner = is_owner
         self.buffered_bytes = 0
         """Size of the records that were fed and not taken up."""
         self._buffer: deque[ConsumerRecord] = deque()
@@ -87,6 +100,7 @@ class PartitionRunner:
                 context.relay,
                 context.metrics,
                 in_engine=self.in_engine,
+                is_owner=self.is_owner,
                 wake=self._wake.set,
                 fail=fail,
             )
@@ -151,6 +165,23 @@ class PartitionRunner:
     def forget_barrier(self, owner: object) -> None:
         """Drop a barrier that is not needed any more."""
         self._barriers.pop(owner, None)
+
+    async def is_owner(self) -> bool:
+        """Whether the brokers say that the partition is still ours; False too while they do not answer."""
+        return self._is_owner is None or await self._is_owner()
+
+    async def until_owned(self, give_up: Callable[[], bool] = lambda: False) -> None:
+        """Return when the brokers have said that the partition is ours, before anything is told to others.
+
+        A process that was stopped and goes on finds out here that it was given up.
+
+        Raises:
+            Cancelled: the runner stopped first, or `give_up` said so.
+        """
+        while not await self.is_owner():
+            if self._stopping or give_up():
+                raise Cancelled(f"partition {self.number} is no longer ours")
+            await asyncio.sleep(_ASK_AGAIN_S)
 
     async def in_engine(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """Run a function in the engine's threads."""
@@ -236,6 +267,10 @@ class PartitionRunner:
             # Durable before the offset moves past them; a crash between repeats them, never loses them.
             # Brokers that do not answer are no reason to restart this process.
             self.busy_since = None
+            try:
+                await self.until_owned()
+            except Cancelled:
+                return  # the new owner takes these records in
             await context.dead_letters.send(batch.rejections, give_up=lambda: self._stopping)
             fault_point("dead_letter_produce")
             self.busy_since = time.monotonic()

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.abc import AbstractTokenProvider, ConsumerRebalanceListener
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
+    InconsistentGroupProtocolError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
@@ -118,12 +119,15 @@ async def start_client(client: _T, settings: KafkaSettings) -> _T:
 
     Raises:
         BrokerUnavailable: no broker answered in that time.
+        ConfigError: the consumer group has members that place partitions in another way.
     """
     deadline = time.monotonic() + settings.connect_timeout_s
     told = False
     while True:
         try:
             await client.start()  # type: ignore[attr-defined]
+        except InconsistentGroupProtocolError as error:
+            raise foreign_members(settings) from error
         except (KafkaConnectionError, NodeNotReadyError, OSError) as error:
             if time.monotonic() >= deadline:
                 await client.stop()  # type: ignore[attr-defined]
@@ -140,6 +144,14 @@ async def start_client(client: _T, settings: KafkaSettings) -> _T:
             await asyncio.sleep(_RETRY_S)
         else:
             return client
+
+
+def foreign_members(settings: KafkaSettings) -> ConfigError:
+    """Why the group cannot be joined, when the brokers say that its members have no protocol in common."""
+    return ConfigError(
+        f"kafka.group_id {settings.group_id}: the group has members that are no workers of this service, or "
+        "of a release that placed partitions in another way; end them first"
+    )
 
 
 def make_consumer(settings: KafkaSettings, *, group: bool, **overrides: Any) -> AIOKafkaConsumer:

@@ -32,6 +32,7 @@ BATCH_BYTES = 512 * 1024
 """Most bytes of one produce request, for the producer of updates."""
 
 _log = get_logger(__name__)
+_ASK_AGAIN_S = 0.2
 _HEADERS = [("content-type", JSON.encode())]
 _READ_ROWS = 4096
 # What the brokers have acknowledged leaves the database with the next batch, or after so long.
@@ -64,6 +65,7 @@ class Relay:
         in_engine: Callable[..., Awaitable[Any]],
         wake: Callable[[], None],
         fail: Callable[[BaseException], None],
+        is_owner: Callable[[], Awaitable[bool]],
     ) -> None:
         """`wake` is called when updates were acknowledged, `fail` with an error that ends the service."""
         assert partition.updates is not None
@@ -76,6 +78,7 @@ class Relay:
         self._in_engine = in_engine
         self._wake = wake
         self._fail = fail
+        self._is_owner = is_owner
         self._reader = OutboxReader(partition.path)
         self._acknowledged_at = 0.0
         self._is_told_full = False
@@ -153,6 +156,10 @@ class Relay:
             while len(self._outbox) and not self._stopping:
                 rows = await self._in_engine(self._reader.read, self._outbox.acknowledged_seq, _READ_ROWS)
                 while rows and not self._stopping:
+                    if not await self._is_owner():
+                        # Given up by the group, or brokers that do not answer: it ends or goes on by itself.
+                        await asyncio.sleep(_ASK_AGAIN_S)
+                        continue
                     rows = rows[await self._send(rows) :]
             if not self._stopping:
                 await self._more.wait()

@@ -157,6 +157,7 @@ class Tasks:
         )
         if is_new and ended is None:
             _log.info("task_read", task_id=task.task_id, partition=runner.number, barrier=barrier)
+            await runner.until_owned()
             await self._statuses.send(make_status(task.account_id, task.task_id, "pending", 0.0))
             await self._start(runner, task, stored)
 
@@ -346,6 +347,7 @@ class Tasks:
         def progress(stage: str, share: float) -> None:
             job.progress = (stage, 1 - _UPLOAD_SHARE + _UPLOAD_SHARE * share)
 
+        await job.runner.until_owned(lambda: job.abandoned)
         if self._store.uploads:
             progress("upload", 0.0)
         job.result_url = await self._uploads.put(
@@ -356,6 +358,8 @@ class Tasks:
         account_id, task_id = job.key
         while True:
             await asyncio.sleep(self._settings.tasks.progress_interval_s)
+            if not await job.runner.is_owner():
+                continue
             stage, share = job.progress
             to_go = max(0, job.barrier - job.runner.next_offset) if stage == "wait" else None
             await self._statuses.send(
@@ -386,6 +390,7 @@ class Tasks:
                 message = make_status(account_id, task_id, status, share, error=fault, duration_s=duration_s)
             else:
                 message = self._done(job, result, duration_s)
+            await job.runner.until_owned(lambda: job.abandoned)
             await self._statuses.send(message, give_up=lambda: job.abandoned)
             fault_point("status_noted")
             await self._store_end(job.runner, job.task, message)

@@ -34,6 +34,7 @@ from stream_cluster.snapshot.report.charts import Curve
 from stream_cluster.snapshot.request import ClusteringRequest, find_space
 from stream_cluster.snapshot.selection import Selection, count_without_descriptor, select
 from stream_cluster.snapshot.threshold import Threshold, threshold_on
+from stream_cluster.state.gaps import gaps_of
 from stream_cluster.state.view import PartitionView
 
 ARCHIVE_FORMAT = 1
@@ -163,9 +164,12 @@ def _run(
         quality=quality,
         curve=curve,
         warnings=warnings,
-        manifest=_manifest(
-            request, selection, threshold, method=method, as_of=as_of, counts=counts, warnings=warnings
-        ),
+        manifest={
+            **_manifest(
+                request, selection, threshold, method=method, as_of=as_of, counts=counts, warnings=warnings
+            ),
+            **gaps_of(view.meta),
+        },
     )
     archive = write_archive(target, content, interrupt=interrupt, progress=overall)
     lap("write")

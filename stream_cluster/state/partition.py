@@ -49,6 +49,14 @@ from stream_cluster.state.database import (
     transaction,
     vacuum,
 )
+from stream_cluster.state.gaps import (
+    LastRecord,
+    digest_of,
+    note_gap,
+    note_last_record,
+    note_log_begin,
+    read_last_record,
+)
 from stream_cluster.state.order import order_messages
 from stream_cluster.state.removal import plan_removal
 from stream_cluster.state.resident import DEFAULT_MAX_BYTES, SMALL_ROWS, ResidentSpaces
@@ -165,6 +173,10 @@ class Partition:
         batch = self.prepare_decoded(messages, next_offset)
         batch.stage_s["decode"] = decode_s
         batch.rejections = [(fresh[position], rejection) for position, rejection in batch.rejected]
+        if fresh:
+            last = fresh[-1]
+            digest = digest_of(last.key, last.value, last.timestamp_ms)
+            batch.last_record = LastRecord(last.offset, digest)
         return batch
 
     def prepare_decoded(self, messages: Sequence[ObjectMessage | Rejection], next_offset: int) -> Batch:
@@ -238,6 +250,8 @@ class Partition:
             own = self.identity.topic, self.identity.partition
             offsets = {own: batch.next_offset, **(other_offsets or {})}
             self._store_offsets(offsets)
+            if batch.last_record is not None:
+                note_last_record(self._db, batch.last_record)
             fault_point("before_commit")
         committed = time.perf_counter()
         fault_point("after_commit")
@@ -354,6 +368,26 @@ class Partition:
         with explain_errors(self.path), transaction(self._db):
             self._store_offsets(offsets)
         self._remember_offsets(offsets)
+
+    def accept_gap(self, from_offset: int, to_offset: int, accepted_at: str) -> None:
+        """Go on at `to_offset`, lower in a new log, though `from_offset` was needed; remember it."""
+        topic, number = self.identity.topic, self.identity.partition
+        with explain_errors(self.path), transaction(self._db):
+            note_gap(self._db, (topic, number), from_offset, to_offset, accepted_at)
+            self._db.execute("DELETE FROM offsets WHERE topic = ? AND partition = ?", (topic, number))
+            self._store_offsets({(topic, number): to_offset})
+        self._offsets[topic, number] = self.next_offset = to_offset
+
+    def last_record(self) -> LastRecord | None:
+        """The last record that was applied; None when not known."""
+        with explain_errors(self.path):
+            return read_last_record(self._db)
+
+    def begin_at(self, offset: int) -> None:
+        """Begin a new state at the first offset that the log still has, and remember it."""
+        with explain_errors(self.path), transaction(self._db):
+            note_log_begin(self._db, offset)
+        self.next_offset = offset
 
     def add_task(self, task: tasks.StoredTask, offsets: Mapping[tuple[str, int], int]) -> bool:
         """Remember a task together with the task topic's offsets; False when it is known already."""
