@@ -8,38 +8,27 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import InconsistentGroupProtocolError, KafkaError, OffsetOutOfRangeError
 
 from stream_cluster.config import Settings
 from stream_cluster.errors import Cancelled, ConfigError, LogGap
-from stream_cluster.faults import fault_point
-from stream_cluster.matching import SpaceMatcher
-from stream_cluster.matching.scale import floor_cosine
-from stream_cluster.messages import DecodeRules
 from stream_cluster.service.assignor import stored_states
-from stream_cluster.service.clock import now_us
 from stream_cluster.service.ingest import IngestContext, PartitionRunner
 from stream_cluster.service.kafka import (
     RebalanceListener,
+    Standing,
     foreign_members,
     generation_of,
-    is_member,
-    until_answered,
+    standing_in_group,
 )
-from stream_cluster.service.log_gaps import first_offset
 from stream_cluster.service.logs import get_logger
+from stream_cluster.service.opening import PartitionOpener
+from stream_cluster.service.outputs import Outputs
 from stream_cluster.service.placement import Held
-from stream_cluster.service.relay import read_end
-from stream_cluster.service.restores import Restores
 from stream_cluster.service.tasks import Tasks
-from stream_cluster.state.database import database_path
-from stream_cluster.state.partition import Partition, PartitionIdentity
-from stream_cluster.state.updates import UpdateOptions
 
-_T = TypeVar("_T")
 _log = get_logger(__name__)
 _POLL_MS = 200
 # While a partition is paused, the end of its backlog has to be noticed soon: nothing else wakes the loop.
@@ -47,6 +36,9 @@ _PAUSED_POLL_MS = 10
 _COMMIT_S = 2.0
 # Records fetched and not applied yet are bounded by bytes too: a few large messages must not fill memory.
 _BUFFER_MAX_BYTES = 64 * 1024 * 1024
+
+NewOutputs = Callable[[int, Callable[[], Awaitable[Standing]], Callable[[], None]], Outputs]
+"""Called with (partition, what the group says of it, what to do when it is lost)."""
 
 
 class Assignment:
@@ -60,16 +52,11 @@ class Assignment:
         tasks: Tasks,
         *,
         partitions: int,
-        partition_of: Callable[[str], int],
-        restores: Restores,
+        opener: PartitionOpener,
+        new_outputs: NewOutputs,
         fail: Callable[[BaseException], None],
-        accept_gap: bool = False,
     ) -> None:
-        """`partitions` of the events topic; `fail` is told of errors that the service cannot live with.
-
-        With `accept_gap`, records that are gone from the log when a partition opens are noted, not an error.
-        """
-        self._accept_gap = accept_gap
+        """`partitions` of the events topic; `fail` is told of errors that the service cannot live with."""
         self.runners: dict[int, PartitionRunner] = {}
         """By partition number; only those that are open."""
         self.attach_tasks: Callable[[PartitionRunner], Awaitable[None]] | None = None
@@ -79,17 +66,19 @@ class Assignment:
         self._context = context
         self._tasks = tasks
         self._partitions = partitions
-        self._partition_of = partition_of
-        self._restores = restores
+        self._opener = opener
+        self._new_outputs = new_outputs
         self._fail = fail
         self._assigned: set[TopicPartition] | None = None
         self._opening: dict[TopicPartition, asyncio.Task[None]] = {}
         self._paused: set[TopicPartition] = set()
-        self._caught_up: set[int] = set()
         self._closing = False
         self.epoch = 0
         """The group's generation that gave the present partitions; grows with every rebalance."""
         self._stored: dict[int, Held] = {}
+        self._leavers: dict[TopicPartition, Callable[[], None]] = {}
+        """Tells the outputs of a partition that is opened to wait for nothing more."""
+        self._dropping: dict[int, asyncio.Task[None]] = {}
 
     @property
     def loading(self) -> set[int]:
@@ -105,7 +94,7 @@ class Assignment:
 
     async def subscribe(self) -> None:
         """Join the group when the consumer starts."""
-        self._stored = await self._in_engine(
+        self._stored = await self._opener.in_engine(
             stored_states, Path(self._settings.state.directory), self._topic, self._partitions
         )
         listener = RebalanceListener(self._on_assigned, self._on_revoked, self._fail)
@@ -156,99 +145,70 @@ class Assignment:
                 self.runners[partition.partition].epoch = self.epoch
                 self._rewind(partition)
             elif partition not in self._opening:
-                self._opening[partition] = asyncio.create_task(self._open(partition))
+                outputs = self._outputs_of(partition)
+                self._leavers[partition] = outputs.leave
+                self._opening[partition] = asyncio.create_task(self._open(partition, outputs))
 
-    async def _open(self, partition: TopicPartition) -> None:
+    async def _open(self, partition: TopicPartition, outputs: Outputs) -> None:
         """Load a partition's state beside the heartbeats, then begin to read where it ended."""
-        began = time.monotonic()
-        state: Partition | None = None
+        began, number = time.monotonic(), partition.partition
         try:
-            await self._restores.before_open(partition.partition, lambda: self._log_range(partition))
-            updates = await self._update_options(partition.partition)
-            state = await self._in_engine(self._load, partition.partition, updates)
-            state.next_offset = await first_offset(
-                self._settings.kafka,
-                state,
-                await self._log_range(partition),
-                self._in_engine,
-                accept_gap=self._accept_gap,
-            )
-            runner = self._new_runner(state)
-            state = None
-            self.runners[partition.partition] = runner
+            if (dropping := self._dropping.get(number)) is not None:
+                await dropping  # it was lost a moment ago: one writer at a time
+            state = await self._opener.open(number, outputs)
+            runner = PartitionRunner(state, self._context, self._fail, outputs=outputs, epoch=self.epoch)
+            self.runners[number] = runner
             # Before new tasks come in: one accepted meanwhile would be found unfinished, and run twice.
             await self._tasks.resume(runner)
             assert self.attach_tasks is not None
             await self.attach_tasks(runner)
+            if self.runners.get(number) is not runner:
+                raise Cancelled(f"partition {number} is no longer ours")
             self._rewind(partition)
             seconds = time.monotonic() - began
             self._context.metrics.partition_open.observe(seconds)
             _log.info(
                 "partition_opened",
-                partition=partition.partition,
+                partition=number,
                 next_offset=runner.next_offset,
                 seconds=round(seconds, 3),
             )
         except Cancelled:
-            _log.info("partition_not_opened", partition=partition.partition)
+            _log.info("partition_not_opened", partition=number)
         except Exception as error:
             self._fail(error)
         finally:
             self._opening.pop(partition, None)
-            if state is not None:
-                await self._in_engine(state.close)
+            self._leavers.pop(partition, None)
+            if number not in self.runners:
+                await outputs.close()
 
-    def _new_runner(self, state: Partition) -> PartitionRunner:
-        partition, next_offset = TopicPartition(self._topic, state.identity.partition), state.next_offset
+    def _outputs_of(self, partition: TopicPartition) -> Outputs:
+        number = partition.partition
 
-        async def is_owner() -> bool:
-            runner = self.runners.get(partition.partition)
-            return await is_member(
-                self._consumer, partition, next_offset if runner is None else runner.next_offset
-            )
+        async def standing() -> Standing:
+            runner = self.runners.get(number)
+            if runner is None or self._assigned is None or partition not in self._assigned:
+                return "unknown"  # a rebalance is under way, or about to be told
+            return await standing_in_group(self._consumer, partition, runner.next_offset, self.epoch)
 
-        return PartitionRunner(state, self._context, self._fail, epoch=self.epoch, is_owner=is_owner)
+        return self._new_outputs(number, standing, lambda: self._lose(number))
 
-    async def _update_options(self, number: int) -> UpdateOptions | None:
-        if not self._settings.updates.enabled:
-            return None
-        end = await until_answered(lambda: read_end(self._settings.kafka, number))
-        return UpdateOptions(self._settings.similarity, end, now_us())
+    def _lose(self, number: int) -> None:
+        """Close a partition that the group has given up with this worker, before it says so itself."""
+        runner = self.runners.pop(number, None)
+        if runner is not None:
+            self._context.metrics.fenced.inc()
+            _log.warning("partition_fenced", partition=number, next_offset=runner.next_offset)
+            self._dropping[number] = asyncio.create_task(self._drop(runner), name=f"drop-{number}")
 
-    def _load(self, number: int, updates: UpdateOptions | None) -> Partition:
-        fault_point("partition_open")
-        settings = self._settings
-        directory = Path(settings.state.directory)
-
-        def new_matcher(dim: int, space_id: int) -> SpaceMatcher:
-            cache = directory / f"partition-{number}-space-{space_id}.hnsw"
-            return SpaceMatcher(dim, settings.matching, cache, notify=_notifier(number, space_id))
-
-        return Partition(
-            database_path(directory, number),
-            PartitionIdentity(self._topic, number, self._partitions, settings.kafka.partitioner),
-            DecodeRules(
-                partition_of=self._partition_of,
-                max_message_bytes=settings.kafka.max_message_bytes,
-                uint8_offset=settings.ingest.uint8_offset,
-            ),
-            new_matcher,
-            lambda key: floor_cosine(settings.similarity, key),
-            synchronous=settings.state.synchronous,
-            page_cache_mb=settings.state.page_cache_mb,
-            background=self._context.engine,
-            retention_us=settings.retention.ages_us,
-            updates=updates,
-        )
-
-    async def _in_engine(self, function: Callable[..., _T], *arguments: Any) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._context.engine, function, *arguments)
-
-    async def _log_range(self, partition: TopicPartition) -> tuple[int, int]:
-        """First offset that the log has, and the offset after its last."""
-        begin = (await until_answered(lambda: self._consumer.beginning_offsets([partition])))[partition]
-        end = (await until_answered(lambda: self._consumer.end_offsets([partition])))[partition]
-        return int(begin), int(end)
+    async def _drop(self, runner: PartitionRunner) -> None:
+        try:
+            await self._shut(runner)
+        except Exception as error:
+            self._fail(error)
+        finally:
+            del self._dropping[runner.number]
 
     def _rewind(self, partition: TopicPartition) -> None:
         """Read on from what has been applied, if the partition is ours at this moment."""
@@ -261,17 +221,24 @@ class Assignment:
         self._paused.discard(partition)
 
     async def _close(self, number: int) -> None:
-        runner = self.runners.pop(number)
-        self._caught_up.discard(number)
+        await self._shut(self.runners.pop(number))
+
+    async def _shut(self, runner: PartitionRunner) -> None:
+        """Close a partition that is not among `runners` any more; its batch under way is finished."""
+        number = runner.number
+        runner.outputs.leave()
         await self._tasks.abandon(runner)
         await runner.stop()
+        await runner.outputs.close()
         self._stored[number] = Held(runner.next_offset, is_open=False)
         self._context.metrics.forget_partition(number)
         _log.info("partition_closed", partition=number, next_offset=runner.next_offset)
 
     async def _cancel_opening(self, partition: TopicPartition) -> None:
         # Loading in a thread cannot be interrupted; it is closed as soon as it is there. A restore can.
-        self._restores.cancel(partition.partition)
+        self._opener.cancel(partition.partition)
+        if (leave := self._leavers.get(partition)) is not None:
+            leave()
         if (opening := self._opening.get(partition)) is not None:
             await asyncio.gather(opening, return_exceptions=True)
         if partition.partition in self.runners:
@@ -282,6 +249,8 @@ class Assignment:
         self._closing = True
         for partition in list(self._opening):
             await self._cancel_opening(partition)
+        for dropping in list(self._dropping.values()):
+            await dropping
         offsets = {}
         for number, runner in list(self.runners.items()):
             await self._close(number)
@@ -367,6 +336,9 @@ class Assignment:
         if self._assigned is None:
             return ["joining the consumer group"]
         problems = [f"partition {tp.partition}: loading" for tp in self._opening]
+        open_or_loading = self.runners.keys() | self.loading
+        lost = {tp.partition for tp in self._assigned} - open_or_loading
+        problems += [f"partition {number}: another worker has it" for number in sorted(lost)]
         for number in self.runners:
             lag = self.lag_records(number)
             if lag is None:
@@ -403,11 +375,3 @@ class Assignment:
             metrics.matcher_bytes.labels(descriptor_type).set(nbytes[descriptor_type])
         for engine in ("exact", "hnsw", "not loaded"):
             metrics.spaces.labels(engine).set(engines[engine])
-
-
-def _notifier(number: int, space_id: int) -> Callable[[str, object], None]:
-    def notify(event: str, fields: object) -> None:
-        assert isinstance(fields, dict)
-        _log.info(event, partition=number, space_id=space_id, **fields)
-
-    return notify

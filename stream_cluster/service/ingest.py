@@ -25,6 +25,7 @@ from stream_cluster.service.clock import now_us
 from stream_cluster.service.dead_letters import DeadLetters
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
+from stream_cluster.service.outputs import Outputs
 from stream_cluster.service.relay import Relay, RelaySettings
 from stream_cluster.service.upkeep import Upkeep, UpkeepSettings
 from stream_cluster.state.batch import Outcome
@@ -32,7 +33,6 @@ from stream_cluster.state.partition import Partition
 
 _T = TypeVar("_T")
 _log = get_logger(__name__)
-_ASK_AGAIN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,10 @@ class PartitionRunner:
         context: IngestContext,
         fail: Callable[[BaseException], None],
         *,
+        outputs: Outputs,
         epoch: int = 0,
-        is_owner: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        """`fail` is told of an error that the service cannot live with.
-
-        `is_owner` asks the brokers whether the partition is still ours; without it, it always is.
-        """
+        """`fail` is told of an error that the service cannot live with."""
         self.partition = partition
         self.number = partition.identity.partition
         self.next_offset = partition.next_offset
@@ -78,11 +75,12 @@ class PartitionRunner:
         """Monotonic time at which the present batch was taken up, for the liveness probe."""
         self.other_offsets: dict[tuple[str, int], int] = {}
         """next_offsets of the task topic that the next commit makes durable."""
+        self.outputs = outputs
+        """The way to write for others."""
         self.epoch = epoch
         """The group's generation in which this worker was last given the partition."""
         self._context = context
         self._fail = fail
-        self._is_owner = is_owner
         self.buffered_bytes = 0
         """Size of the records that were fed and not taken up."""
         self._buffer: deque[ConsumerRecord] = deque()
@@ -99,8 +97,8 @@ class PartitionRunner:
                 partition,
                 context.relay,
                 context.metrics,
+                outputs,
                 in_engine=self.in_engine,
-                is_owner=self.is_owner,
                 wake=self._wake.set,
                 fail=fail,
             )
@@ -166,23 +164,6 @@ class PartitionRunner:
         """Drop a barrier that is not needed any more."""
         self._barriers.pop(owner, None)
 
-    async def is_owner(self) -> bool:
-        """Whether the brokers say that the partition is still ours; False too while they do not answer."""
-        return self._is_owner is None or await self._is_owner()
-
-    async def until_owned(self, give_up: Callable[[], bool] = lambda: False) -> None:
-        """Return when the brokers have said that the partition is ours, before anything is told to others.
-
-        A process that was stopped and goes on finds out here that it was given up.
-
-        Raises:
-            Cancelled: the runner stopped first, or `give_up` said so.
-        """
-        while not await self.is_owner():
-            if self._stopping or give_up():
-                raise Cancelled(f"partition {self.number} is no longer ours")
-            await asyncio.sleep(_ASK_AGAIN_S)
-
     async def in_engine(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """Run a function in the engine's threads."""
         return await asyncio.get_running_loop().run_in_executor(self._context.engine, function, *arguments)
@@ -202,7 +183,7 @@ class PartitionRunner:
             try:
                 await self._run()
                 if self.other_offsets:
-                    await self.in_engine(self.partition.store_offsets, dict(self.other_offsets))
+                    await self.in_engine(self.partition.offsets.store, dict(self.other_offsets))
             finally:
                 self._refuse_waiting()
                 if self.relay is not None:
@@ -268,10 +249,12 @@ class PartitionRunner:
             # Brokers that do not answer are no reason to restart this process.
             self.busy_since = None
             try:
-                await self.until_owned()
+                await context.dead_letters.send(
+                    batch.rejections, self.outputs, give_up=lambda: self._stopping
+                )
             except Cancelled:
-                return  # the new owner takes these records in
-            await context.dead_letters.send(batch.rejections, give_up=lambda: self._stopping)
+                self._stopping = True  # the new owner takes these records in
+                return
             fault_point("dead_letter_produce")
             self.busy_since = time.monotonic()
             batch.stage_s["dead_letter"] = time.monotonic() - began - sum(batch.stage_s.values())

@@ -73,7 +73,7 @@ async def _problem(
             f"the state has applied offsets below {stored}, but the log ends at {end}; "
             "the topic was recreated or truncated"
         )
-    last = await in_engine(state.last_record)
+    last = await in_engine(state.offsets.last_record)
     if last is None or not begin <= last.offset < end:
         return None  # nothing to compare: it has left the log
     found = await _digest_at(settings, state.identity.topic, state.identity.partition, last.offset)

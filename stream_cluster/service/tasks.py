@@ -13,9 +13,6 @@ import functools
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
-from typing import Any
 
 from stream_cluster.config import Settings
 from stream_cluster.errors import (
@@ -28,8 +25,6 @@ from stream_cluster.errors import (
 )
 from stream_cluster.faults import fault_point
 from stream_cluster.messages import (
-    ArchiveRef,
-    AsOf,
     TaskFault,
     TaskRequest,
     TaskStatus,
@@ -41,6 +36,7 @@ from stream_cluster.service.callbacks import Callbacks
 from stream_cluster.service.clock import now_us
 from stream_cluster.service.fair_slots import FairSlots
 from stream_cluster.service.ingest import PartitionRunner
+from stream_cluster.service.jobs import Job, done_status
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
 from stream_cluster.service.removals import Removals
@@ -50,53 +46,14 @@ from stream_cluster.service.task_ends import TaskEnds, ended_before
 from stream_cluster.service.task_history import ReadEnded
 from stream_cluster.service.threads import until
 from stream_cluster.service.uploads import Uploads
-from stream_cluster.snapshot.paths import archive_name
-from stream_cluster.snapshot.request import ClusteringRequest, resolve_request
+from stream_cluster.snapshot.request import resolve_request
 from stream_cluster.snapshot.run import SnapshotResult, run_snapshot
 from stream_cluster.state import tasks as stored_tasks
-from stream_cluster.state.tasks import Asked, StoredTask, TaskState
-from stream_cluster.state.view import PartitionView
+from stream_cluster.state.tasks import Asked, Removal, StoredTask, TaskState
 
 _log = get_logger(__name__)
 # Share of the progress that is left for sending the archive to a bucket.
 _UPLOAD_SHARE = 0.1
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """A task that has not ended, in memory."""
-
-    runner: PartitionRunner
-    task: TaskRequest
-    request: ClusteringRequest
-    interrupt: Interrupt
-    began: float
-    """Monotonic time at which the task was read, restarts included."""
-    barrier: int
-    """Offset that ingest has to reach before it begins."""
-    progress: tuple[str, float] = ("wait", 0.0)
-    at_barrier: asyncio.Event = field(default_factory=asyncio.Event)
-    has_slot: asyncio.Event = field(default_factory=asyncio.Event)
-    view: PartitionView | None = None
-    as_of: Mapping[str, Any] | None = None
-    result_url: str | None = None
-    abandoned: bool = False
-    """The partition or the process goes away: end without a status, the task starts again elsewhere."""
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """(account_id, task_id)."""
-        return self.request.account_id, self.request.task_id
-
-    @property
-    def about(self) -> dict[str, str | int]:
-        """What every log line about it says."""
-        return {"task_id": self.request.task_id, "partition": self.runner.number}
-
-    @property
-    def name(self) -> PurePosixPath:
-        """Name of its archive in the result store."""
-        return archive_name(*self.key)
 
 
 class Tasks:
@@ -157,19 +114,19 @@ class Tasks:
         )
         if is_new and ended is None:
             _log.info("task_read", task_id=task.task_id, partition=runner.number, barrier=barrier)
-            await runner.until_owned()
-            await self._statuses.send(make_status(task.account_id, task.task_id, "pending", 0.0))
+            pending = make_status(task.account_id, task.task_id, "pending", 0.0)
+            await self._statuses.send(pending, runner.outputs)
             await self._start(runner, task, stored)
 
     async def reject(
-        self, account_id: str, task_id: str, code: TaskErrorCode, message: str, *, partition: int
+        self, runner: PartitionRunner, account_id: str, task_id: str, code: TaskErrorCode, message: str
     ) -> TaskStatus:
         """Answer a task that cannot be served; returns the answer."""
-        _log.info("task_ended", task_id=task_id, partition=partition, status="failed", code=code)
+        _log.info("task_ended", task_id=task_id, partition=runner.number, status="failed", code=code)
         self._metrics.tasks.labels("failed").inc()
         fault = TaskFault(code=code, message=message)
         status = make_status(account_id, task_id, "failed", 0.0, error=fault)
-        await self._statuses.send(status)
+        await self._statuses.send(status, runner.outputs)
         return status
 
     async def cancel(
@@ -193,9 +150,10 @@ class Tasks:
         found = await self._ask(runner, account_id, task_id, "delete", offsets)
         if found is None:
             message = f"the account has no task {task_id}"
-            await self.reject(account_id, task_id, "unknown_task", message, partition=runner.number)
+            await self.reject(runner, account_id, task_id, "unknown_task", message)
         elif found.archive in {"deleted", "expired"}:
-            await self._removals.say_again(found, "deleted" if found.archive == "deleted" else "expired")
+            removal: Removal = "deleted" if found.archive == "deleted" else "expired"
+            await self._removals.say_again(runner, found, removal)
         else:
             self._removals.wake()
 
@@ -253,9 +211,7 @@ class Tasks:
                 raise TaskError("bad_request", problem)
             request = resolve_request(task, self._settings, stored.read_time_us)
         except TaskError as error:
-            status = await self.reject(
-                task.account_id, task.task_id, error.code, error.message, partition=runner.number
-            )
+            status = await self.reject(runner, task.account_id, task.task_id, error.code, error.message)
             await self._store_end(runner, task, status)
             return
         deadline_s = task.deadline_s or self._settings.tasks.default_deadline_s
@@ -347,7 +303,7 @@ class Tasks:
         def progress(stage: str, share: float) -> None:
             job.progress = (stage, 1 - _UPLOAD_SHARE + _UPLOAD_SHARE * share)
 
-        await job.runner.until_owned(lambda: job.abandoned)
+        await job.runner.outputs.until_owned(lambda: job.abandoned)
         if self._store.uploads:
             progress("upload", 0.0)
         job.result_url = await self._uploads.put(
@@ -358,13 +314,15 @@ class Tasks:
         account_id, task_id = job.key
         while True:
             await asyncio.sleep(self._settings.tasks.progress_interval_s)
-            if not await job.runner.is_owner():
-                continue
             stage, share = job.progress
             to_go = max(0, job.barrier - job.runner.next_offset) if stage == "wait" else None
-            await self._statuses.send(
-                make_status(account_id, task_id, "in_progress", share, stage=stage, records_to_barrier=to_go)
+            status = make_status(
+                account_id, task_id, "in_progress", share, stage=stage, records_to_barrier=to_go
             )
+            try:
+                await self._statuses.send(status, job.runner.outputs)
+            except Cancelled:
+                return  # the partition goes away, and the task with it
 
     async def _release(self, job: Job) -> None:
         job.runner.forget_barrier(job)
@@ -389,9 +347,9 @@ class Tasks:
                 share = job.progress[1]
                 message = make_status(account_id, task_id, status, share, error=fault, duration_s=duration_s)
             else:
-                message = self._done(job, result, duration_s)
-            await job.runner.until_owned(lambda: job.abandoned)
-            await self._statuses.send(message, give_up=lambda: job.abandoned)
+                url, expires = self._store.url(job.name), self._ends.expires(job.task, now_us())
+                message = done_status(job, result, url=url, expires=expires, duration_s=duration_s)
+            await self._statuses.send(message, job.runner.outputs, give_up=lambda: job.abandoned)
             fault_point("status_noted")
             await self._store_end(job.runner, job.task, message)
         except (StreamClusterError, OSError) as error:
@@ -421,23 +379,3 @@ class Tasks:
         running = sum(job.view is not None for job in self._jobs.values())
         self._metrics.tasks_running.set(running)
         self._metrics.tasks_waiting.set(len(self._jobs) - running)
-
-    def _done(self, job: Job, result: SnapshotResult, duration_s: float) -> TaskStatus:
-        archive = result.archive
-        return make_status(
-            *job.key,
-            "done",
-            1.0,
-            archive=ArchiveRef(
-                url=self._store.url(job.name), size_bytes=archive.size_bytes, sha256=archive.sha256
-            ),
-            result_url=job.result_url,
-            expires=self._ends.expires(job.task, now_us()),
-            objects=result.objects,
-            clusters=result.clusters,
-            largest_cluster=result.largest_cluster,
-            threshold=result.threshold,
-            as_of=AsOf(**result.as_of) if result.as_of else None,
-            duration_s=round(duration_s, 3),
-            timings_s=dict(result.timings_s),
-        )

@@ -144,6 +144,7 @@ async def client_of(broker: Broker, topics: Topics) -> AsyncIterator[Client]:
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=50,
+        isolation_level="read_committed",
     )
     await producer.start()
     await consumer.start()
