@@ -68,7 +68,7 @@ async def test_a_stale_worker_writes_nothing_after_another_took_over(
                 await asyncio.to_thread(owner.wait_for, "partitions_assigned", 2, RECOVERY_S)
                 await owned.ready(owner)
                 assert len(owner.logged("partition_opened")) == 1
-                assert stale.logged("partition_closed")
+                await asyncio.to_thread(stale.wait_for, "partition_closed", 1, RECOVERY_S)
                 assert await _written(run) == written
                 await run.stop(stale)
                 await owned.stop(owner)
