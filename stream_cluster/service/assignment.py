@@ -28,6 +28,7 @@ from stream_cluster.service.opening import PartitionOpener
 from stream_cluster.service.outputs import Outputs
 from stream_cluster.service.placement import Held
 from stream_cluster.service.tasks import Tasks
+from stream_cluster.state.partition import Partition
 
 _log = get_logger(__name__)
 _POLL_MS = 200
@@ -71,6 +72,8 @@ class Assignment:
         self._fail = fail
         self._assigned: set[TopicPartition] | None = None
         self._opening: dict[TopicPartition, asyncio.Task[None]] = {}
+        self._leaving: dict[int, asyncio.Task[None]] = {}
+        """By number: what still closes partitions that were lost."""
         self._paused: set[TopicPartition] = set()
         self._closing = False
         self.epoch = 0
@@ -78,7 +81,6 @@ class Assignment:
         self._stored: dict[int, Held] = {}
         self._leavers: dict[TopicPartition, Callable[[], None]] = {}
         """Tells the outputs of a partition that is opened to wait for nothing more."""
-        self._dropping: dict[int, asyncio.Task[None]] = {}
 
     @property
     def loading(self) -> set[int]:
@@ -112,6 +114,8 @@ class Assignment:
         for partition in revoked:
             if partition.partition in self.runners:
                 self.runners[partition.partition].drop_buffer()
+        # The group waits for us, with heartbeats, until this returns; nobody has got anything of ours yet.
+        await self._tasks.hold_ends(self._settings.kafka.session_timeout_ms / 1000 / 2)
 
     async def _on_assigned(self, assigned: set[TopicPartition]) -> None:
         found = len(self._consumer.partitions_for_topic(self._topic) or ())
@@ -134,36 +138,53 @@ class Assignment:
         self._paused = set(assigned)
         if self._closing:
             return  # a last rebalance on the way out: nobody would close what is opened now
-        for partition in list(self._opening):
-            if partition not in assigned:
-                await self._cancel_opening(partition)
-        for number in list(self.runners):
-            if TopicPartition(self._topic, number) not in assigned:
-                await self._close(number)
+        # aiokafka sends no heartbeat before this callback returns: whatever takes longer than a moment would
+        # cost this worker its membership, hence the partitions that it keeps. So it happens beside.
+        held = {TopicPartition(self._topic, number) for number in self.runners} | self._opening.keys()
+        for partition in held - assigned:
+            self._leave(partition)
+        self._tasks.release_ends()
         for partition in assigned:
-            if partition.partition in self.runners:
+            if partition in self._opening:
+                continue
+            if partition.partition in self.runners and partition.partition not in self._leaving:
                 self.runners[partition.partition].epoch = self.epoch
                 self._rewind(partition)
-            elif partition not in self._opening:
+            else:
                 outputs = self._outputs_of(partition)
                 self._leavers[partition] = outputs.leave
                 self._opening[partition] = asyncio.create_task(self._open(partition, outputs))
 
+    def _require_wanted(self, partition: TopicPartition) -> None:
+        """Asked by the task that opens it. Raises Cancelled: the partition was lost meanwhile."""
+        if self._opening.get(partition) is not asyncio.current_task():
+            raise Cancelled(f"partition {partition.partition} is no longer ours")
+
+    async def _until_left(self, partition: TopicPartition) -> None:
+        """A database has one owner at a time: what is left of a former assignment closes first."""
+        self._require_wanted(partition)
+        while (leaving := self._leaving.get(partition.partition)) is not None:
+            await asyncio.wait([leaving])
+            # Before the next look: that may be at a task which waits for this one.
+            self._require_wanted(partition)
+
     async def _open(self, partition: TopicPartition, outputs: Outputs) -> None:
         """Load a partition's state beside the heartbeats, then begin to read where it ended."""
         began, number = time.monotonic(), partition.partition
+        state: Partition | None = None
+        runner: PartitionRunner | None = None
         try:
-            if (dropping := self._dropping.get(number)) is not None:
-                await dropping  # it was lost a moment ago: one writer at a time
+            await self._until_left(partition)
             state = await self._opener.open(number, outputs)
+            self._require_wanted(partition)
             runner = PartitionRunner(state, self._context, self._fail, outputs=outputs, epoch=self.epoch)
+            state = None
             self.runners[number] = runner
             # Before new tasks come in: one accepted meanwhile would be found unfinished, and run twice.
             await self._tasks.resume(runner)
             assert self.attach_tasks is not None
             await self.attach_tasks(runner)
-            if self.runners.get(number) is not runner:
-                raise Cancelled(f"partition {number} is no longer ours")
+            self._require_wanted(partition)
             self._rewind(partition)
             seconds = time.monotonic() - began
             self._context.metrics.partition_open.observe(seconds)
@@ -178,9 +199,11 @@ class Assignment:
         except Exception as error:
             self._fail(error)
         finally:
-            self._opening.pop(partition, None)
-            self._leavers.pop(partition, None)
-            if number not in self.runners:
+            if self._opening.get(partition) is asyncio.current_task():
+                del self._opening[partition], self._leavers[partition]
+            if state is not None:
+                await self._opener.in_engine(state.close)
+            if runner is None:
                 await outputs.close()
 
     def _outputs_of(self, partition: TopicPartition) -> Outputs:
@@ -188,27 +211,19 @@ class Assignment:
 
         async def standing() -> Standing:
             runner = self.runners.get(number)
-            if runner is None or self._assigned is None or partition not in self._assigned:
-                return "unknown"  # a rebalance is under way, or about to be told
+            if runner is None or number in self._leaving:
+                return "unknown"
             return await standing_in_group(self._consumer, partition, runner.next_offset, self.epoch)
 
-        return self._new_outputs(number, standing, lambda: self._lose(number))
+        return self._new_outputs(number, standing, lambda: self._lose(partition))
 
-    def _lose(self, number: int) -> None:
+    def _lose(self, partition: TopicPartition) -> None:
         """Close a partition that the group has given up with this worker, before it says so itself."""
-        runner = self.runners.pop(number, None)
-        if runner is not None:
+        runner = self.runners.get(partition.partition)
+        if runner is not None and partition.partition not in self._leaving:
             self._context.metrics.fenced.inc()
-            _log.warning("partition_fenced", partition=number, next_offset=runner.next_offset)
-            self._dropping[number] = asyncio.create_task(self._drop(runner), name=f"drop-{number}")
-
-    async def _drop(self, runner: PartitionRunner) -> None:
-        try:
-            await self._shut(runner)
-        except Exception as error:
-            self._fail(error)
-        finally:
-            del self._dropping[runner.number]
+            _log.warning("partition_fenced", partition=runner.number, next_offset=runner.next_offset)
+            self._leave(partition)
 
     def _rewind(self, partition: TopicPartition) -> None:
         """Read on from what has been applied, if the partition is ours at this moment."""
@@ -220,12 +235,36 @@ class Assignment:
         self._consumer.resume(partition)
         self._paused.discard(partition)
 
-    async def _close(self, number: int) -> None:
-        await self._shut(self.runners.pop(number))
+    def _leave(self, partition: TopicPartition) -> None:
+        """Begin to close a partition that was lost. Its tasks end here no more from now on."""
+        opening = self._opening.pop(partition, None)
+        if opening is not None:
+            self._leavers.pop(partition)()
+        if opening is None and partition.partition in self._leaving:
+            return
+        runner = self.runners.get(partition.partition)
+        if runner is not None:
+            self._tasks.give_up(runner)
+        self._leaving[partition.partition] = asyncio.create_task(self._finish_leaving(partition, opening))
 
-    async def _shut(self, runner: PartitionRunner) -> None:
-        """Close a partition that is not among `runners` any more; its batch under way is finished."""
-        number = runner.number
+    async def _finish_leaving(self, partition: TopicPartition, opening: asyncio.Task[None] | None) -> None:
+        number = partition.partition
+        try:
+            if opening is not None:
+                # Loading in a thread cannot be interrupted; it is closed once it is there. A restore can.
+                self._opener.cancel(number)
+                await asyncio.wait([opening])
+            if number in self.runners:
+                await self._close(number)
+        except Exception as error:
+            self._fail(error)
+        finally:
+            if self._leaving.get(number) is asyncio.current_task():
+                del self._leaving[number]
+
+    async def _close(self, number: int) -> None:
+        """Close a partition; its batch under way is finished."""
+        runner = self.runners.pop(number)
         runner.outputs.leave()
         await self._tasks.abandon(runner)
         await runner.stop()
@@ -234,23 +273,13 @@ class Assignment:
         self._context.metrics.forget_partition(number)
         _log.info("partition_closed", partition=number, next_offset=runner.next_offset)
 
-    async def _cancel_opening(self, partition: TopicPartition) -> None:
-        # Loading in a thread cannot be interrupted; it is closed as soon as it is there. A restore can.
-        self._opener.cancel(partition.partition)
-        if (leave := self._leavers.get(partition)) is not None:
-            leave()
-        if (opening := self._opening.get(partition)) is not None:
-            await asyncio.gather(opening, return_exceptions=True)
-        if partition.partition in self.runners:
-            await self._close(partition.partition)
-
     async def close(self) -> None:
         """Finish the batches under way and close every partition; tell Kafka how far we came."""
         self._closing = True
         for partition in list(self._opening):
-            await self._cancel_opening(partition)
-        for dropping in list(self._dropping.values()):
-            await dropping
+            self._leave(partition)
+        while self._leaving:
+            await asyncio.wait(self._leaving.values())
         offsets = {}
         for number, runner in list(self.runners.items()):
             await self._close(number)

@@ -11,20 +11,20 @@ import numpy.typing as npt
 
 from stream_cluster.config import ChainingSettings
 from stream_cluster.graph.bridges import smaller_sides
-from stream_cluster.graph.components import track_pairs
-from stream_cluster.graph.forest import maximum_spanning_forest
-from stream_cluster.matching import all_pairs
 from stream_cluster.matching.codes import inverse_norms
-from stream_cluster.model import Interrupt, Links, concatenate_links
+from stream_cluster.model import Interrupt, Links
 from stream_cluster.snapshot.clusters import Clusters
 from stream_cluster.snapshot.selection import Selection
 from stream_cluster.snapshot.threshold import Threshold
+from stream_cluster.snapshot.trees import OF_A_TRACK, only, spanning_trees
 from stream_cluster.state.view import PartitionView
 
 _BLOCK_ROWS = 4096
-_OF_A_TRACK = np.float32(2.0)
-"""Stands for the similarity of two objects of one track: above all others."""
 _MOST_NAMED = 20
+_DIGITS = 6
+"""Of a similarity: descriptors of one byte a component know no more."""
+_SHARE_DIGITS = 9
+"""Of a share: one object of a selection of many millions is not nothing."""
 
 Floats = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
@@ -51,6 +51,17 @@ class Quality:
     bridge_links: Links
     """The bridges, between positions, the weakest first."""
 
+    def figures(self, clusters: slice | Positions) -> dict[str, list[Any]]:
+        """Figures of some clusters as the archive has them, by name; None for no weakest link."""
+        weakest = np.round(self.weakest_link[clusters].astype(np.float64), _DIGITS).astype(object)
+        weakest[np.isnan(self.weakest_link[clusters])] = None
+        return {
+            "share": np.round(self.share[clusters], _SHARE_DIGITS).tolist(),
+            "cohesion": np.round(self.cohesion[clusters].astype(np.float64), _DIGITS).tolist(),
+            "weakest_link": weakest.tolist(),
+            "bridges": self.bridges[clusters].tolist(),
+        }
+
 
 def measure_quality(
     view: PartitionView,
@@ -70,7 +81,7 @@ def measure_quality(
     Raises:
         Cancelled, TaskError: by `interrupt`.
     """
-    trees = _trees(view, selection, clusters, forest, cosine=threshold.cosine, interrupt=interrupt)
+    trees = spanning_trees(view, selection, clusters, forest, cosine=threshold.cosine, interrupt=interrupt)
     weakest, a, b = _weakest(clusters, trees)
     bridges = _bridges(clusters, trees, threshold.cosine, settings, interrupt)
     cohesion, centrality = _to_centres(view, selection, clusters, interrupt)
@@ -88,50 +99,12 @@ def measure_quality(
     )
 
 
-def _trees(
-    view: PartitionView,
-    selection: Selection,
-    clusters: Clusters,
-    forest: Links,
-    *,
-    cosine: float,
-    interrupt: Interrupt,
-) -> Links:
-    """The maximum spanning tree of each cluster over its own links and tracks."""
-    links = forest.above(cosine)
-    if selection.tracks is not None:
-        a, b = track_pairs(selection.tracks)
-        links = maximum_spanning_forest(concatenate_links([links, Links(a, b, np.full(len(a), _OF_A_TRACK))]))
-    links = _inside(links, clusters)
-    found = np.bincount(clusters.numbers[links.a], minlength=len(clusters))
-    lacking = found < clusters.sizes - 1
-    if not lacking.any():
-        return links
-    # Clusters that are parts of components: the paths of the forest may run outside of them.
-    members = np.flatnonzero(lacking[clusters.numbers])
-    codes = view.codes(selection.space, selection.rows[members])
-    parts = [_only(links, ~lacking[clusters.numbers[links.a]])]
-    inner = [_only(links, lacking[clusters.numbers[links.a]])]
-    for some in all_pairs(codes, cosine, interrupt=interrupt):
-        at = Links(members[some.a].astype(np.uint32), members[some.b].astype(np.uint32), some.similarity)
-        inner.append(_inside(at, clusters))
-    return concatenate_links([*parts, maximum_spanning_forest(concatenate_links(inner))])
-
-
-def _only(links: Links, keep: npt.NDArray[np.bool_]) -> Links:
-    return Links(links.a[keep], links.b[keep], links.similarity[keep])
-
-
-def _inside(links: Links, clusters: Clusters) -> Links:
-    return _only(links, clusters.numbers[links.a] == clusters.numbers[links.b])
-
-
 def _weakest(clusters: Clusters, trees: Links) -> tuple[Floats, Positions, Positions]:
     """Cosine and ends of each cluster's weakest link."""
     count = len(clusters)
     cosine = np.full(count, np.nan, np.float32)
     a, b = np.full(count, -1, np.int64), np.full(count, -1, np.int64)
-    real = _only(trees, trees.similarity < _OF_A_TRACK)
+    real = only(trees, trees.similarity < OF_A_TRACK)
     cluster = clusters.numbers[real.a]
     order = np.lexsort((real.b, real.a, real.similarity, cluster))
     first = np.flatnonzero(np.diff(cluster[order], prepend=-1))
@@ -149,7 +122,7 @@ def _bridges(
     of_interest[clusters.numbers[trees.a[close]]] = True
     of_interest &= clusters.sizes >= 2 * settings.bridge_objects
     inside = of_interest[clusters.numbers[trees.a]]
-    some = _only(trees, inside)
+    some = only(trees, inside)
     rows = np.unique(np.concatenate((some.a, some.b)))
     compact = Links(
         np.searchsorted(rows, some.a).astype(np.uint32),
@@ -157,7 +130,7 @@ def _bridges(
         some.similarity,
     )
     sides = smaller_sides(len(rows), compact, interrupt)
-    found = _only(some, close[inside] & (sides >= settings.bridge_objects))
+    found = only(some, close[inside] & (sides >= settings.bridge_objects))
     order = np.lexsort((found.b, found.a, found.similarity))
     return Links(found.a[order], found.b[order], found.similarity[order])
 
@@ -220,6 +193,26 @@ def _units(view: PartitionView, selection: Selection, positions: Positions) -> F
     return units
 
 
+def task_figures(clusters: Clusters, quality: Quality) -> dict[str, Any]:
+    """Figures of a task: `largest_share`, `singletons`, and `sizes`, a histogram in classes that double."""
+    classes = np.ceil(np.log2(clusters.sizes)).astype(np.int64)  # 1 | 2 | 3-4 | 5-8 | 9-16 …
+    counts = np.bincount(classes).tolist()
+    objects = np.bincount(classes, weights=clusters.sizes).astype(np.int64).tolist()
+    return {
+        "largest_share": round(float(quality.share[0]), _SHARE_DIGITS),
+        "singletons": int((clusters.sizes == 1).sum()),
+        "sizes": [
+            {
+                "at_least": 2 ** (number - 1) + 1 if number else 1,
+                "at_most": 2**number,
+                "clusters": count,
+                "objects": held,
+            }
+            for number, (count, held) in enumerate(zip(counts, objects, strict=True))
+        ],
+    }
+
+
 def chaining_warnings(
     selection: Selection, clusters: Clusters, quality: Quality, settings: ChainingSettings
 ) -> list[dict[str, Any]]:
@@ -242,12 +235,15 @@ def _warning(
     objects = list(dict.fromkeys(selection.ids[int(position)] for position in ends))[:_MOST_NAMED]
     size, share = int(clusters.sizes[cluster]), float(quality.share[cluster])
     message = f"cluster {cluster} holds {size:,} objects, {share:.1%} of the selection"
+    pair: list[str] = []
     if len(mine):
         what = "one link holds" if len(mine) == 1 else f"{len(mine):,} links hold"
         message += (
             f"; {what} large parts of it together just above the threshold, so it may be several "
             "clusters that chain"
         )
+        pair = [selection.ids[int(ends[0])], selection.ids[int(ends[1])]]
+        message += f"; the weakest is between {pair[0]} and {pair[1]}"
     return {
         "code": "large_cluster" if is_large else "bridges",
         "message": message,
@@ -256,5 +252,6 @@ def _warning(
         "size": size,
         "share": round(share, 4),
         "bridges": len(mine),
+        "pair": pair,
         "objects": objects,
     }

@@ -274,6 +274,7 @@ class Partition:
         self._spaces.add(space)
         space.next_row += len(space_batch.rows)
         space.pending_links += len(space_batch.links)
+        space.known.learn(space_batch.lesson)
         if space_batch.rows and space.floor_cosine < 1:
             matcher = self._loaded(space)
             matcher.add(space_batch.codes)
@@ -287,6 +288,7 @@ class Partition:
             if space.matcher is not None:
                 space.matcher.remove(removal.rows)
             self._compactions.note_removal(space, removal.rows)
+            space.known.forget()
             self.erased_in_wal = True
 
     # -- spaces and forests ----------------------------------------------------------------------------

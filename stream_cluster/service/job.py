@@ -1,4 +1,4 @@
-"""A task that has not ended, in memory, and the status that says what came of it."""
+"""A task that has not ended, in the memory of the worker that has its partition, and what its end says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from stream_cluster.messages import ArchiveRef, AsOf, TaskRequest, TaskStatus
+from stream_cluster.messages import ArchiveRef, AsOf, TaskRequest, TaskStatus, TaskWarning
 from stream_cluster.model import Interrupt
 from stream_cluster.service.ingest import PartitionRunner
 from stream_cluster.service.statuses import make_status
@@ -74,4 +74,5 @@ def done_status(
         as_of=AsOf(**result.as_of) if result.as_of else None,
         duration_s=round(duration_s, 3),
         timings_s=dict(result.timings_s),
+        warnings=[TaskWarning(**warning) for warning in result.warnings],
     )
