@@ -73,7 +73,8 @@ async def test_a_task_whose_last_word_was_not_committed_at_the_takeover_has_one(
         found = await read_topic(broker.bootstrap_servers, topics.results, committed=committed)
         return [json.loads(record.value)["status"] for record in found]
 
-    overrides = overrides_of(broker, topics, tmp_path / "1", tasks__progress_interval_s=60)
+    silent = {"tasks__progress_interval_s": 60}
+    overrides = overrides_of(broker, topics, tmp_path / "1", **silent)
     async with client_of(broker, topics) as client:
         await client.produce(records)
         # The first transaction has the status `pending`, the second `done`.
@@ -87,9 +88,7 @@ async def test_a_task_whose_last_word_was_not_committed_at_the_takeover_has_one(
 
             await eventually(is_said, 60, "the last word, in an open transaction")
             assert await said(committed=True) == ["pending"]
-            async with running_service(
-                broker, topics, tmp_path / "2", tasks__progress_interval_s=60
-            ) as owner:
+            async with running_service(broker, topics, tmp_path / "2", **silent) as owner:
                 archive = await client.archive("t", account, timeout_s=60)
                 assert archive.members == expected_clusters(sightings(records, account), 0.6)
                 stale.signal(signal.SIGCONT)
