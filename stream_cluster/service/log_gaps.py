@@ -27,10 +27,13 @@ async def first_offset(
     log_range: tuple[int, int],
     in_engine: Callable[..., Awaitable[Any]],
     *,
+    is_first: Callable[[], Awaitable[bool]],
     accept_gap: bool,
 ) -> int:
     """The offset to read from: the state's next_offset, which the log must still have.
 
+    A state that has applied nothing needs the log from its begin. That is wherever the log begins when the
+    group `is_first` to read it, else offset 0: a former state of the group may have had what is gone.
     `log_range` is the first offset of the log, and the one after its last. With `accept_gap` a gap is noted
     in the state, which goes on at the first offset that there is.
 
@@ -40,19 +43,26 @@ async def first_offset(
     begin, end = log_range
     topic, number = state.identity.topic, state.identity.partition
     stored = state.stored_offset(topic, number)
+    is_new = stored is None
     if stored is None:
-        await in_engine(state.begin_at, begin)
-        if begin:
-            _log.warning("log_begins_late", partition=number, log_begins_at=begin)
-        return begin
-    problem = await _problem(settings, state, (begin, end), in_engine)
-    if problem is None:
-        return stored
-    if not accept_gap:
+        noted = await in_engine(state.offsets.log_begin)
+        if noted is None:
+            noted = begin if await is_first() else 0
+        stored = min(noted, begin)
+        problem = _missing(stored, begin) if stored < begin else None
+    else:
+        problem = await _problem(settings, state, (begin, end), in_engine)
+    if problem is not None and not accept_gap:
         raise LogGap(f"topic {topic} partition {number}: {problem}")
-    await in_engine(state.accept_gap, stored, begin, now_text())
-    _log.warning("gap_accepted", partition=number, from_offset=stored, to_offset=begin, problem=problem)
-    return begin
+    if is_new:
+        await in_engine(state.begin_at, begin)
+    if problem is not None:
+        await in_engine(state.accept_gap, stored, begin, now_text())
+        _log.warning("gap_accepted", partition=number, from_offset=stored, to_offset=begin, problem=problem)
+        return begin
+    if is_new and begin:
+        _log.warning("log_begins_late", partition=number, log_begins_at=begin)
+    return stored
 
 
 async def _problem(
@@ -64,10 +74,7 @@ async def _problem(
     begin, end = log_range
     stored = state.next_offset
     if stored < begin:
-        return (
-            f"the state needs offset {stored} next, but the log begins at {begin}; "
-            f"{begin - stored} records are gone"
-        )
+        return _missing(stored, begin)
     if stored > end:
         return (
             f"the state has applied offsets below {stored}, but the log ends at {end}; "
@@ -80,6 +87,11 @@ async def _problem(
     if found is None or found == last.digest:
         return None
     return f"the log has another record at offset {last.offset} than the state has applied; it was recreated"
+
+
+def _missing(needed: int, begin: int) -> str:
+    gone = begin - needed
+    return f"the state needs offset {needed} next, but the log begins at {begin}; {gone} records are gone"
 
 
 async def _digest_at(settings: KafkaSettings, topic: str, number: int, offset: int) -> str | None:

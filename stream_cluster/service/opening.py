@@ -75,6 +75,7 @@ class PartitionOpener:
                 state,
                 await self._log_range(number),
                 self.in_engine,
+                is_first=lambda: self._is_first(number),
                 accept_gap=self._accept_gap,
             )
         except BaseException:
@@ -121,6 +122,11 @@ class PartitionOpener:
             retention_us=settings.retention.ages_us,
             updates=updates,
         )
+
+    async def _is_first(self, number: int) -> bool:
+        """Whether no worker of the group has ever read the partition, as far as the group remembers."""
+        partition = TopicPartition(self._topic, number)
+        return await until_answered(lambda: self._consumer.committed(partition)) is None
 
     async def _log_range(self, number: int) -> tuple[int, int]:
         """First offset that the log has, and the offset after its last."""

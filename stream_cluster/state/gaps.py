@@ -69,6 +69,12 @@ def note_log_begin(connection: sqlite3.Connection, offset: int) -> None:
     connection.execute(_SET, ("log_begins_at", str(offset)))
 
 
+def read_log_begin(connection: sqlite3.Connection) -> int | None:
+    """What `note_log_begin` noted; None when nothing was."""
+    found = connection.execute("SELECT value FROM meta WHERE key = 'log_begins_at'").fetchone()
+    return None if found is None else int(found[0])
+
+
 def gaps_of(meta: Mapping[str, str]) -> dict[str, Any]:
     """`gaps` and `log_begins_at` (null: not known) for a manifest."""
     begin = meta.get("log_begins_at")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stream_cluster.state.database import explain_errors, load_offsets, transaction
-from stream_cluster.state.gaps import LastRecord, note_gap, note_log_begin, read_last_record
+from stream_cluster.state.gaps import LastRecord, note_gap, note_log_begin, read_last_record, read_log_begin
 
 
 class Offsets:
@@ -55,6 +55,11 @@ class Offsets:
         """The last record of the log that was applied; None when not known."""
         with explain_errors(self._path):
             return read_last_record(self._db)
+
+    def log_begin(self) -> int | None:
+        """The first offset that the log had when the state was new; None when it is still new, or older."""
+        with explain_errors(self._path):
+            return read_log_begin(self._db)
 
     def begin_at(self, offset: int) -> None:
         """Note the first offset that the log still has, for a state that is new."""

@@ -278,6 +278,21 @@ async def test_records_that_retention_took_are_a_gap_in_the_log(broker: Broker, 
     assert "begins at 130; 30 records are gone" in message
 
 
+async def test_a_new_state_in_a_group_that_had_what_is_gone_is_a_gap_in_the_log(
+    broker: Broker, tmp_path: Path
+) -> None:
+    topics = await make_topics(broker, "lost")
+    await _fill(broker, topics, tmp_path / "1", 40)
+    await delete_records(broker.bootstrap_servers, topics.events, 25)
+    async with running_service(broker, topics, tmp_path / "2", wait=False) as worker:
+        message = await _gap(worker)
+    assert "needs offset 0 next, but the log begins at 25; 25 records are gone" in message
+    async with running_service(broker, topics, tmp_path / "2", accept_gap=True) as worker:
+        await worker.applied(15)
+    async with running_service(broker, topics, tmp_path / "2") as worker:
+        assert worker.sample("records_total", result="accepted") == 0
+
+
 async def test_a_new_state_begins_where_the_log_begins(broker: Broker, tmp_path: Path) -> None:
     topics = await make_topics(broker, "begins")
     async with client_of(broker, topics) as client:
