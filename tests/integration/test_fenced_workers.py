@@ -100,15 +100,21 @@ async def test_a_task_whose_last_word_was_not_committed_at_the_takeover_has_one(
                 assert (await said(committed=True)).count("done") == 1
 
 
+@pytest.mark.parametrize("callback", ["_on_assigned", "_on_revoked"])
 async def test_a_failure_inside_a_rebalance_ends_the_service(
-    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, callback: str
 ) -> None:
     async def fails(*_: object) -> None:
         raise ConfigError("no such luck")
 
     topics = await make_topics(broker, "callback")
-    monkeypatch.setattr(Assignment, "_on_assigned", fails)
-    async with running_service(broker, topics, tmp_path, wait=False) as worker:
-        error = await worker.ended()
+    monkeypatch.setattr(Assignment, callback, fails)
+    async with running_service(broker, topics, tmp_path / "1", wait=False) as worker:
+        if callback == "_on_revoked":
+            await worker.until(lambda: not worker.service.ready_problems(), 30, "the service to be ready")
+            async with running_service(broker, topics, tmp_path / "2", wait=False):
+                error = await worker.ended()
+        else:
+            error = await worker.ended()
     assert isinstance(error, ConfigError)
     assert "no such luck" in str(error)

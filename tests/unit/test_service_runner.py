@@ -67,5 +67,5 @@ async def test_a_batch_whose_dead_letters_are_refused_is_not_applied_and_none_fo
         )
         life.runner.outputs = LostOutputs()
         life.runner.feed(fetched, 50)
-        await eventually(lambda: life.runner._task.done(), 10, "the runner to end")
+        await eventually(life.runner._task.done, 10, "the runner to end")
         assert life.runner.next_offset == life.partition.next_offset == 4
