@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from aiokafka.errors import InconsistentGroupProtocolError, KafkaError, OffsetOu
 from stream_cluster.config import Settings
 from stream_cluster.errors import Cancelled, ConfigError, LogGap
 from stream_cluster.service.assignor import stored_states
+from stream_cluster.service.gauges import refresh_gauges
 from stream_cluster.service.ingest import IngestContext, PartitionRunner
 from stream_cluster.service.kafka import (
     RebalanceListener,
@@ -385,22 +385,4 @@ class Assignment:
 
     def refresh_metrics(self) -> None:
         """Bring gauges up to date that are made from the present state."""
-        metrics = self._context.metrics
-        rows: Counter[str] = Counter()
-        nbytes: Counter[str] = Counter()
-        engines: Counter[str] = Counter()
-        relays = [runner.relay for runner in self.runners.values() if runner.relay is not None]
-        metrics.outbox_messages.set(sum(len(relay) for relay in relays))
-        for number, runner in self.runners.items():
-            lag = self.lag_records(number)
-            if lag is not None:
-                metrics.lag_records.labels(str(number)).set(lag)
-            for space in runner.partition.spaces():
-                rows[space.key.descriptor_type] += space.next_row - space.deleted
-                engines[space.matcher.engine if space.matcher else "not loaded"] += 1
-                nbytes[space.key.descriptor_type] += space.matcher.nbytes if space.matcher else 0
-        for descriptor_type in ("face", "body"):
-            metrics.rows.labels(descriptor_type).set(rows[descriptor_type])
-            metrics.matcher_bytes.labels(descriptor_type).set(nbytes[descriptor_type])
-        for engine in ("exact", "hnsw", "not loaded"):
-            metrics.spaces.labels(engine).set(engines[engine])
+        refresh_gauges(self._context.metrics, self.runners, self.lag_records)

@@ -12,7 +12,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from stream_cluster.config import Settings
 from stream_cluster.faults import fault_point
 from stream_cluster.matching import SpaceMatcher
-from stream_cluster.matching.scale import floor_cosine
+from stream_cluster.matching.costs import load_or_measure
+from stream_cluster.matching.scale import default_cosine, floor_cosine
 from stream_cluster.messages import DecodeRules
 from stream_cluster.service.clock import now_us
 from stream_cluster.service.ingest import IngestContext
@@ -24,6 +25,7 @@ from stream_cluster.service.relay import read_end
 from stream_cluster.service.restores import Restores
 from stream_cluster.state.database import database_path
 from stream_cluster.state.partition import Partition, PartitionIdentity
+from stream_cluster.state.space import Space
 from stream_cluster.state.updates import UpdateOptions
 
 _T = TypeVar("_T")
@@ -102,9 +104,17 @@ class PartitionOpener:
         settings = self._settings
         directory = Path(settings.state.directory)
 
-        def new_matcher(dim: int, space_id: int) -> SpaceMatcher:
-            cache = directory / f"partition-{number}-space-{space_id}.hnsw"
-            return SpaceMatcher(dim, settings.matching, cache, notify=_notifier(number, space_id))
+        costs = load_or_measure(directory) if settings.matching.engine == "auto" else None
+
+        def new_matcher(dim: int, space: Space) -> SpaceMatcher:
+            return SpaceMatcher(
+                dim,
+                settings.matching,
+                directory / f"partition-{number}-space-{space.space_id}.hnsw",
+                costs=costs,
+                counted_cosine=default_cosine(settings.similarity, space.key),
+                notify=_notifier(number, space.space_id),
+            )
 
         return Partition(
             database_path(directory, number),
