@@ -190,7 +190,7 @@ def test_rejection_reasons_are_all_explained() -> None:
 def test_task_error_codes_are_all_in_the_table_of_codes_and_used() -> None:
     raised = set(re.findall(r'(?:TaskError|_BadRequest)\(\s*"([a-z_]+)"', source_text()))
     raised |= set(re.findall(r'TaskFault\(code="([a-z_]+)"', source_text()))
-    raised |= set(re.findall(r'\.reject\([a-z_]+, [a-z_]+, "([a-z_]+)"', source_text()))
+    raised |= set(re.findall(r'\.reject\(runner, [a-z_]+, [a-z_]+, "([a-z_]+)"', source_text()))
     # `unknown_field` is made in one place for filters and columns.
     assert raised | {"unknown_field"} == set(errors.TASK_ERRORS) == set(get_args(errors.TaskErrorCode))
     _, _, text = TEXTS[ROOT / "docs/messages.md"].partition("| `error.code` |")
