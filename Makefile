@@ -101,8 +101,8 @@ test-faults: setup ## Every way to break the service, on real brokers; as root i
 test-faults-short: setup ## The part of test-faults that CI runs
 	$(BIN)/python -m pytest tests/faults -m faults_short $(ARGS)
 
-test-all: $(DEPLOY_TOOLS) ## Every test
-	$(BIN)/python -m pytest $(ARGS)
+test-all: $(DEPLOY_TOOLS) ## Every test, with all examples of the property tests
+	STREAM_CLUSTER_EXAMPLES=all $(BIN)/python -m pytest $(ARGS)
 
 bench: ## List the benchmarks
 	@awk -F ':.*## ' '/^bench-[a-z-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -157,7 +157,10 @@ def merge_inside(
         strongest = search.links()
     while True:
         links, level = strongest.result()
-        merge_above(groups, links, level, interrupt=interrupt, progress=forward)
+        # Held by nobody but the merge, which lets go of them as it goes: they may be hundreds of megabytes.
+        handed_over = [links]
+        del links
+        merge_above(groups, handed_over.pop(), level, interrupt=interrupt, progress=forward)
         if strongest.complete:
             return search.prevented()
         strongest = search.links()
