@@ -449,7 +449,7 @@ async def test_a_task_whose_end_came_from_another_worker_is_only_remembered(fold
 async def test_tasks_of_accounts_take_turns_when_the_slots_are_full(tmp_path, monkeypatch):
     fill(tmp_path, accounts=("busy", "small"))
     order = []
-    real = run.select
+    real = request.select
     gate = asyncio.Event()
     loop = asyncio.get_running_loop()
 
