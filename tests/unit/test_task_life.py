@@ -374,7 +374,7 @@ async def test_a_process_that_ended_after_storing_and_before_the_status_says_it_
     await life.__aenter__()
     hanging = asyncio.Event()
 
-    async def hang(status, **_):
+    async def hang(status, outputs, **_):
         if status.ended:
             hanging.set()
             await asyncio.Event().wait()
