@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from stream_cluster.matching import cell_cache, costs
+from stream_cluster.matching import cell_cache, cell_engine, costs
 from stream_cluster.matching.cell_cache import Restoring
 from stream_cluster.matching.cell_control import WHOLE_MARGIN
 from stream_cluster.matching.cell_doubts import Doubts
@@ -223,6 +223,21 @@ def test_rows_with_links_just_below_the_threshold_are_doubtful_too_each_once():
         (101, 100, 0.04),
         (102, 100, 0.04),
     ]
+
+
+def test_a_space_is_told_links_and_searches_again_for_those_just_below_its_own_threshold(monkeypatch):
+    monkeypatch.setattr(cell_engine, "CELLS_FROM_ROWS", 400)
+    codes = people(1000, DIM, seed=12)
+    matcher = SpaceMatcher(DIM, Settings(engine="cells"), counted_cosine=0.6)
+    matcher.add(codes)
+    assert matcher.wait_until_built(60)
+    before = matcher.doubts
+    pairs = np.array([[1, 2, 3], [990, 991, 992]], np.uint32)
+    matcher.doubt(Links(*pairs, np.array([0.595, 0.5, 0.7], np.float32)), 990)
+    assert matcher.doubts == before + 2
+    searched, links = matcher.second_chance(100, 0.5)
+    assert searched == before + 2
+    assert set(links.b.tolist()) <= {1, 990}
 
 
 # -- what it costs -----------------------------------------------------------------------------------------
