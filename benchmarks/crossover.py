@@ -10,7 +10,8 @@ hnsw    `HnswMatcher` with the default parameters: radius search in the graph; a
 
 Times are seconds per 1,000 new objects. Recall is the share of the exact matcher's hits that HNSW found. The
 graph's bytes per object are the growth of this process's resident memory, less the codes that both need; some
-50 MB of working memory are in it, which counts below 100,000 rows.
+50 MB of working memory are in it, which counts below 100,000 rows. The file is written after each number of
+rows: filling the graph with two million takes most of an hour.
 
 The rows are the first ones of a set of `benchmarks.seed_data` as large as the largest number asked for, so
 people have all their photographs only there.
@@ -129,21 +130,20 @@ def _keys(parts: Iterator[Hits]) -> npt.NDArray[np.uint64]:
 
 def measure(
     rows: Sequence[int], *, max_rows: int, threshold: float, threads: int, batches: int
-) -> dict[str, dict[str, Any]]:
-    """One result for each number of resident rows."""
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and result of each number of resident rows, as they are measured."""
     threads = limit_threads(threads)
     say = Console(stderr=True).print
     feed = _Feed(max(rows) + batches * _BATCH * len(rows))
     both = _Both(threshold, threads)
-    results = {}
     for count in sorted(rows):
         both.with_graph = count <= max_rows
         fill_cpu_s = both.fill(feed, count)
         # The batches stay in the store: the next number of rows includes them.
         runs = [both.batch(feed.take(_BATCH)) for _ in range(batches)]
-        result = results[f"{count:,} rows"] = _summary(count, runs, both, fill_cpu_s)
+        result = _summary(count, runs, both, fill_cpu_s)
         say(f"{count:,} rows: exact {result['exact_s']} s, hnsw {result.get('hnsw_s', 'not built')}")
-    return results
+        yield f"{count:,} rows", result
 
 
 def _summary(count: int, runs: list[dict[str, float]], both: _Both, fill_cpu_s: float) -> dict[str, Any]:
@@ -230,25 +230,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--write", type=Path, help="write the results as JSON")
     options = parser.parse_args(arguments)
     before = environment()
-    results = measure(
+    names = ("max_rows", "batches", "threshold", "threads")
+    results: dict[str, dict[str, Any]] = {}
+    for name, result in measure(
         options.rows,
         max_rows=options.max_rows,
         threshold=options.threshold,
         threads=options.threads,
         batches=options.batches,
-    )
-    found = crossover(list(results.values()))
-    _print(results, found)
-    names = ("max_rows", "batches", "threshold", "threads")
-    write_report(
-        options.write,
-        "crossover",
-        "make bench-crossover",
-        parameters={**{name: getattr(options, name) for name in names}, "batch": _BATCH},
-        hnsw_faster_from_rows=found,
-        environment=before,
-        results=results,
-    )
+    ):
+        results[name] = result
+        write_report(
+            options.write,
+            "crossover",
+            "make bench-crossover",
+            parameters={**{name: getattr(options, name) for name in names}, "batch": _BATCH},
+            hnsw_faster_from_rows=crossover(list(results.values())),
+            environment=before,
+            results=results,
+        )
+    _print(results, crossover(list(results.values())))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """A space passes `matching.hnsw_after` under load: what ingest notices of the change of its engine.
 
-    python -m benchmarks.migration [--rows 200000] [--rate 500] [--write benchmarks/results/migration.json]
+    python -m benchmarks.migration [--rows 100000] [--rate 250] [--write benchmarks/results/migration.json]
 
 One partition with durable settings and `matching.engine: auto`; no broker. Objects of `benchmarks.seed_data`
 go in as fast as they can until there are --rows of them, which is `matching.hnsw_after` here. From then on
 micro-batches arrive at --rate events a second, while a thread builds the graph beside them, and for --after
-seconds more once the graph is in use. For each phase, the time from when a micro-batch is due to its commit:
+seconds more once the graph is in use. The graph must grow faster than rows arrive: with twice the rows and
+the rate, two cores build for longer than the spare data last. For each phase, the time from when a batch is
+due to its commit:
 
 exact      the same rate before the number is reached, for --after seconds.
 building   from the first search that starts the build to the one that takes the graph into use.
@@ -61,13 +63,16 @@ class _Load:
 
     def paced(self, rate: float, until: Callable[[], bool]) -> list[tuple[str, float]]:
         """At `rate` events a second until told: the engine after each batch, and seconds from due to done."""
-        due = time.perf_counter()
+        due = said = time.perf_counter()
         taken: list[tuple[str, float]] = []
         while not until():
             time.sleep(max(due - time.perf_counter(), 0.0))
             self._apply(_BATCH)
             taken.append((self._engine(), time.perf_counter() - due))
             due += _BATCH / rate
+            if due > said + 10:
+                said = due
+                Console(stderr=True).print(f"{self.rows:,} objects resident, engine {self._engine()}")
         return taken
 
     def _apply(self, count: int) -> None:
@@ -154,8 +159,8 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--rows", type=int, default=200_000, help="resident objects when the engine changes")
-    parser.add_argument("--rate", type=float, default=500.0, help="events a second")
+    parser.add_argument("--rows", type=int, default=100_000, help="resident objects when the engine changes")
+    parser.add_argument("--rate", type=float, default=250.0, help="events a second")
     parser.add_argument("--after", type=float, default=20.0, help="seconds at the rate before and after")
     parser.add_argument(
         "--spare", type=int, default=400_000, help="objects to arrive during the change, at most"

@@ -11,19 +11,15 @@ import numpy.typing as npt
 
 from stream_cluster.config import ChainingSettings
 from stream_cluster.graph.bridges import smaller_sides
-from stream_cluster.graph.components import track_pairs
-from stream_cluster.graph.forest import maximum_spanning_forest
-from stream_cluster.matching import all_pairs
 from stream_cluster.matching.codes import inverse_norms
-from stream_cluster.model import Interrupt, Links, concatenate_links
+from stream_cluster.model import Interrupt, Links
 from stream_cluster.snapshot.clusters import Clusters
 from stream_cluster.snapshot.selection import Selection
 from stream_cluster.snapshot.threshold import Threshold
+from stream_cluster.snapshot.trees import OF_A_TRACK, only, spanning_trees
 from stream_cluster.state.view import PartitionView
 
 _BLOCK_ROWS = 4096
-_OF_A_TRACK = np.float32(2.0)
-"""Stands for the similarity of two objects of one track: above all others."""
 _MOST_NAMED = 20
 
 Floats = npt.NDArray[np.float32]
@@ -70,7 +66,7 @@ def measure_quality(
     Raises:
         Cancelled, TaskError: by `interrupt`.
     """
-    trees = _trees(view, selection, clusters, forest, cosine=threshold.cosine, interrupt=interrupt)
+    trees = spanning_trees(view, selection, clusters, forest, cosine=threshold.cosine, interrupt=interrupt)
     weakest, a, b = _weakest(clusters, trees)
     bridges = _bridges(clusters, trees, threshold.cosine, settings, interrupt)
     cohesion, centrality = _to_centres(view, selection, clusters, interrupt)
@@ -88,50 +84,12 @@ def measure_quality(
     )
 
 
-def _trees(
-    view: PartitionView,
-    selection: Selection,
-    clusters: Clusters,
-    forest: Links,
-    *,
-    cosine: float,
-    interrupt: Interrupt,
-) -> Links:
-    """The maximum spanning tree of each cluster over its own links and tracks."""
-    links = forest.above(cosine)
-    if selection.tracks is not None:
-        a, b = track_pairs(selection.tracks)
-        links = maximum_spanning_forest(concatenate_links([links, Links(a, b, np.full(len(a), _OF_A_TRACK))]))
-    links = _inside(links, clusters)
-    found = np.bincount(clusters.numbers[links.a], minlength=len(clusters))
-    lacking = found < clusters.sizes - 1
-    if not lacking.any():
-        return links
-    # Clusters that are parts of components: the paths of the forest may run outside of them.
-    members = np.flatnonzero(lacking[clusters.numbers])
-    codes = view.codes(selection.space, selection.rows[members])
-    parts = [_only(links, ~lacking[clusters.numbers[links.a]])]
-    inner = [_only(links, lacking[clusters.numbers[links.a]])]
-    for some in all_pairs(codes, cosine, interrupt=interrupt):
-        at = Links(members[some.a].astype(np.uint32), members[some.b].astype(np.uint32), some.similarity)
-        inner.append(_inside(at, clusters))
-    return concatenate_links([*parts, maximum_spanning_forest(concatenate_links(inner))])
-
-
-def _only(links: Links, keep: npt.NDArray[np.bool_]) -> Links:
-    return Links(links.a[keep], links.b[keep], links.similarity[keep])
-
-
-def _inside(links: Links, clusters: Clusters) -> Links:
-    return _only(links, clusters.numbers[links.a] == clusters.numbers[links.b])
-
-
 def _weakest(clusters: Clusters, trees: Links) -> tuple[Floats, Positions, Positions]:
     """Cosine and ends of each cluster's weakest link."""
     count = len(clusters)
     cosine = np.full(count, np.nan, np.float32)
     a, b = np.full(count, -1, np.int64), np.full(count, -1, np.int64)
-    real = _only(trees, trees.similarity < _OF_A_TRACK)
+    real = only(trees, trees.similarity < OF_A_TRACK)
     cluster = clusters.numbers[real.a]
     order = np.lexsort((real.b, real.a, real.similarity, cluster))
     first = np.flatnonzero(np.diff(cluster[order], prepend=-1))
@@ -149,7 +107,7 @@ def _bridges(
     of_interest[clusters.numbers[trees.a[close]]] = True
     of_interest &= clusters.sizes >= 2 * settings.bridge_objects
     inside = of_interest[clusters.numbers[trees.a]]
-    some = _only(trees, inside)
+    some = only(trees, inside)
     rows = np.unique(np.concatenate((some.a, some.b)))
     compact = Links(
         np.searchsorted(rows, some.a).astype(np.uint32),
@@ -157,7 +115,7 @@ def _bridges(
         some.similarity,
     )
     sides = smaller_sides(len(rows), compact, interrupt)
-    found = _only(some, close[inside] & (sides >= settings.bridge_objects))
+    found = only(some, close[inside] & (sides >= settings.bridge_objects))
     order = np.lexsort((found.b, found.a, found.similarity))
     return Links(found.a[order], found.b[order], found.similarity[order])
 
