@@ -124,7 +124,8 @@ def measure(rows: int, rate: float, after_s: float, spare: int) -> dict[str, dic
         partition.close()
     results = {name: _summary([took for _, took in taken], rate) for name, taken in phases.items()}
     results["hnsw"]["sampled_links"] = recall.links_true
-    results["hnsw"]["sampled_recall"] = round(recall.links_found / max(recall.links_true, 1), 5)
+    share = round(recall.links_found / recall.links_true, 5) if recall.links_true else None
+    results["hnsw"]["sampled_recall"] = share
     results["hnsw"]["rows"] = load.rows
     results["hnsw"]["peak_memory_bytes"] = peak_memory_bytes()
     return results

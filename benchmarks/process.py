@@ -74,16 +74,16 @@ class Measured:
 
 def peak_memory_bytes() -> int:
     """High-water mark of resident memory of this very process so far."""
-    return _own_memory_bytes("VmHWM")
+    return _memory_bytes("VmHWM")
 
 
-def resident_memory_bytes() -> int:
-    """Resident memory of this very process now."""
-    return _own_memory_bytes("VmRSS")
+def resident_memory_bytes(pid: int | None = None) -> int:
+    """Resident memory of a process now; without a number, of this very one."""
+    return _memory_bytes("VmRSS", pid)
 
 
-def _own_memory_bytes(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
+def _memory_bytes(name: str, pid: int | None = None) -> int:
+    lines = Path(f"/proc/{pid or 'self'}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) * 1024
 
 

@@ -47,10 +47,16 @@ def _fault_test(name: str, decorators: list[ast.expr]) -> FaultTest:
     raise ValueError(f"{name} has no fault mark")
 
 
-def results(name: str) -> dict[str, Any] | None:
-    """The committed results of that name, None when there are none."""
+def report(name: str) -> dict[str, Any] | None:
+    """The committed report of that name, None when there is none."""
     path = RESULTS / f"{name}.json"
-    return dict(msgspec.json.decode(path.read_bytes())["results"]) if path.exists() else None
+    return dict(msgspec.json.decode(path.read_bytes())) if path.exists() else None
+
+
+def results(name: str) -> dict[str, Any] | None:
+    """The results of a report."""
+    found = report(name)
+    return None if found is None else dict(found["results"])
 
 
 def matrix() -> str:
@@ -84,13 +90,22 @@ def totals() -> str:
     rows = []
     if (faults := results("faults")) is not None:
         run = faults["runs"][-1]
-        rows += [[text, f"{faults['totals'][name]:,}", "fault matrix"] for name, text in _TOTALS.items()]
-        rows.append(["cases of the fault matrix", f"{run['cases']:,}", "fault matrix"])
+        of = _source("fault matrix", "faults")
+        rows += [[text, f"{faults['totals'][name]:,}", of] for name, text in _TOTALS.items()]
+        rows.append(["cases of the fault matrix", f"{run['cases']:,}", of])
         took = ", ".join(f"{one['seconds']:,}" for one in faults["runs"])
-        rows.append(["seconds that its last runs took", took, "fault matrix"])
+        rows.append(["seconds that its last runs took", took, of])
     for name in ("fuzz", "soak"):
-        rows += [[_words(key), _number(value), name] for key, value in _numbers(results(name) or {})]
+        of = _source(name, name)
+        rows += [[_words(key), _number(value), of] for key, value in _numbers(results(name) or {})]
     return table(["what", "count", "from"], rows) if rows else "No result is committed yet."
+
+
+def _source(words: str, name: str) -> str:
+    """Which result a figure is of: its name, the commit that it was made at, and the day."""
+    environment = (report(name) or {}).get("environment", {})
+    commit, plus, changes = str(environment.get("commit")).partition("+")
+    return f"{words} at `{commit[:10]}{plus}{changes}`, {str(environment.get('time'))[:10]}"
 
 
 def _numbers(value: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

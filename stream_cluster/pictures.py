@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+from stream_cluster import files
 from stream_cluster.errors import InputError
 
 FORMATS = ("png", "svg")
@@ -46,8 +47,9 @@ def save(figure: Any, target: Path) -> None:
     picture_format = _format_of(target)
     nameless = {"Date": None} if picture_format == "svg" else {"Software": None}
     try:
-        with mpl.rc_context({"svg.hashsalt": "stream-cluster", "svg.fonttype": "none"}):
-            figure.savefig(target, format=picture_format, dpi=120, metadata=nameless)
+        style: dict[Any, Any] = {"svg.hashsalt": "stream-cluster", "svg.fonttype": "none"}
+        with mpl.rc_context(style), files.create(target) as file:
+            figure.savefig(file, format=picture_format, dpi=120, metadata=nameless)
     except OSError as error:
         raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
 

@@ -11,6 +11,7 @@ from stream_cluster.cli import (
     backup,
     calibrate,
     cluster,
+    clusters,
     config,
     erase,
     evaluate,
@@ -19,6 +20,7 @@ from stream_cluster.cli import (
     produce,
     service,
     tasks,
+    thresholds,
 )
 from stream_cluster.cli.failures import DEBUG_VARIABLE, EXIT_CODES_HELP, Commands
 
@@ -63,6 +65,8 @@ app.command(epilog=backup.RESTORE_EPILOG)(backup.restore)
 app.command(epilog=backup.VERIFY_EPILOG)(backup.verify)
 app.command(epilog=calibrate.EPILOG)(calibrate.calibrate)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
+app.command(epilog=thresholds.EPILOG)(thresholds.thresholds)
+app.command(epilog=clusters.EPILOG)(clusters.clusters)
 app.command(epilog=config.SCHEMA_EPILOG)(config.schema)
 app.command(name="check-config", epilog=config.CHECK_EPILOG)(config.check_config)
 

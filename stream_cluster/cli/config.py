@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from stream_cluster import files
 from stream_cluster.cli import options
 from stream_cluster.cli.display import print_json, print_table
 from stream_cluster.cli.failures import EXIT_CODES_HELP
@@ -55,7 +56,8 @@ def schema(
         typer.echo(text)
         return
     try:
-        output.write_text(text + "\n", encoding="utf-8")
+        with files.create(output) as file:
+            file.write(f"{text}\n".encode())
     except OSError as error:
         raise InputError(f"{output}: cannot be written: {error.strerror or error}") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
@@ -38,8 +37,8 @@ EPILOG = f"""\
 truth.csv with the header id,label (or event_id, face_id; person): who each object is. Others are passed
 over.
 
-An archive, as a task or `cluster` wrote it. With --sweep instead the objects themselves: JSON lines, gzipped
-or not, or an .npz, as `cluster` reads them. Every threshold and linkage is then tried on them.
+An archive, as a task or `cluster` wrote it, or its folder. With --sweep instead the objects themselves: JSON
+lines, gzipped or not, or an .npz, as `cluster` reads them. Every threshold and linkage is then tried on them.
 
 Measured are the objects that are in both files. How many are in one only is said.
 
@@ -54,7 +53,6 @@ stream-cluster evaluate events.jsonl.gz truth.csv --sweep 0.3:0.7:0.02 --plot sw
 {EXIT_CODES_HELP}"""
 
 _WORST = 5
-_MAX_THRESHOLDS = 1000
 _NOTHING_LOST = "nothing was changed"
 _TEXTS = {"", "first ids", "label"}
 _SWEEP = "Trying thresholds (with --sweep)"
@@ -148,9 +146,13 @@ def evaluate(
         raise InputError(f"{given[0]} has no effect without --sweep")
     if sweep is not None and worst is not None:
         raise InputError("--worst has no effect with --sweep, which lists no merges and splits")
+    most = _WORST if worst is None else worst
+    if sweep is None and Path(file).is_dir():
+        _evaluate_archive(Path(file), find_sources([truth])[0], most, as_json=as_json)
+        return
     source, truth_source = find_sources([file, truth])
     if sweep is None:
-        _evaluate_archive(source, truth_source, _WORST if worst is None else worst, as_json=as_json)
+        _evaluate_archive(_zipped(source), truth_source, most, as_json=as_json)
         return
     selection = options.Selection(
         descriptor_type or "face",
@@ -166,25 +168,32 @@ def evaluate(
         columns=None,
         html=None,
     )
-    wanted = _Sweep(source, truth_source, parse_thresholds(sweep), _linkages(linkage), account)
+    wanted = _Sweep(
+        source, truth_source, options.parse_thresholds("--sweep", sweep), _linkages(linkage), account
+    )
     _evaluate_sweep(wanted, selection, options.settings_of(config), plot, as_json=as_json)
 
 
 # -- an archive ----------------------------------------------------------------------------------------
 
 
-def _evaluate_archive(source: Source, truth_source: Source, worst: int, *, as_json: bool) -> None:
-    from stream_cluster.evaluation.files import evaluate_archive
-    from stream_cluster.evaluation.report import archive_as_dict
-    from stream_cluster.evaluation.truth import read_truth
-
+def _zipped(source: Source) -> Path:
+    """The file of an archive. Raises InputError for what is no zip."""
     if source.path is None or source.kind != "vectors":
         raise InputError(
             f"{source.name}: not a zip file, expected the archive of a task; --sweep evaluates objects"
         )
+    return source.path
+
+
+def _evaluate_archive(archive: Path, truth_source: Source, worst: int, *, as_json: bool) -> None:
+    from stream_cluster.evaluation.files import evaluate_archive
+    from stream_cluster.evaluation.report import archive_as_dict
+    from stream_cluster.evaluation.truth import read_truth
+
     with stoppable(_NOTHING_LOST) as interrupt, progress_display(_GROUPS) as progress:
         truth = read_truth(truth_source, interrupt, progress)
-        evaluation = evaluate_archive(source.path, truth, worst, interrupt, progress)
+        evaluation = evaluate_archive(archive, truth, worst, interrupt, progress)
     _warn(evaluation.counts)
     if as_json:
         print_json(archive_as_dict(evaluation))
@@ -254,30 +263,6 @@ class _Sweep:
     thresholds: list[float]
     linkages: list[Linkage]
     account: str | None
-
-
-def parse_thresholds(text: str) -> list[float]:
-    """Thresholds from FIRST:LAST:STEP or a,b,c: ascending, each once. Raises InputError."""
-    try:
-        if ":" in text:
-            first, last, step = (float(part) for part in text.split(":"))
-            if not (all(map(math.isfinite, (first, last, step))) and step > 0 and first <= last):
-                raise ValueError
-            # Half a step more, because the steps may sum up to a little over the last.
-            count = int((last - first) / step + 0.5) + 1
-            if count > _MAX_THRESHOLDS:
-                raise InputError(f"--sweep: found {count:,} thresholds, expected at most {_MAX_THRESHOLDS:,}")
-            found = [round(first + number * step, 9) for number in range(count)]
-            found = [value for value in found if value <= last + 1e-9]
-        else:
-            found = [float(part) for part in text.split(",")]
-        if not all(map(math.isfinite, found)):
-            raise ValueError
-    except ValueError as error:
-        raise InputError(
-            f"--sweep: found {text!r}, expected FIRST:LAST:STEP from low to high, its step above 0, or a,b"
-        ) from error
-    return sorted(set(found))
 
 
 def _linkages(text: str | None) -> list[Linkage]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _CONNECTION = "Connection"
 _SELECTION = "What to cluster"
 _RESULT = "The result"
+_MAX_THRESHOLDS = 1000
 
 ConfigFile = Annotated[
     Path | None,
@@ -229,6 +230,32 @@ def vector_version(asked: int | None, settings: Settings, descriptor_type: Descr
     """Version of the descriptors in an .npz, which does not say: the one the task is about, else 1."""
     configured: int | None = getattr(settings.matching.descriptor_version, descriptor_type)
     return next((version for version in (asked, configured) if version is not None), 1)
+
+
+def parse_thresholds(option: str, text: str) -> list[float]:
+    """Thresholds from FIRST:LAST:STEP or a,b,c: ascending, each once. Raises InputError."""
+    try:
+        if ":" in text:
+            first, last, step = (float(part) for part in text.split(":"))
+            if not (all(map(math.isfinite, (first, last, step))) and step > 0 and first <= last):
+                raise ValueError
+            # Half a step more, because the steps may sum up to a little over the last.
+            count = int((last - first) / step + 0.5) + 1
+            if count > _MAX_THRESHOLDS:
+                raise InputError(
+                    f"{option}: found {count:,} thresholds, expected at most {_MAX_THRESHOLDS:,}"
+                )
+            found = [round(first + number * step, 9) for number in range(count)]
+            found = [value for value in found if value <= last + 1e-9]
+        else:
+            found = [float(part) for part in text.split(",")]
+        if not all(map(math.isfinite, found)):
+            raise ValueError
+    except ValueError as error:
+        raise InputError(
+            f"{option}: found {text!r}, expected FIRST:LAST:STEP from low to high, its step above 0, or a,b"
+        ) from error
+    return sorted(set(found))
 
 
 def make_request(kind: Literal["cancel", "delete"], task_id: str, account_id: str) -> _Request:

@@ -100,6 +100,6 @@ def task_progress() -> Iterator[TaskProgress]:
 
 
 def warn_of(status: TaskStatus) -> None:
-    """Write the warnings that a status carries, if it does, to stderr."""
-    for warning in getattr(status, "warnings", None) or ():
-        warn(warning if isinstance(warning, str) else str(getattr(warning, "message", warning)))
+    """Write the warnings that a status carries to stderr."""
+    for warning in status.warnings or ():
+        warn(warning.message)

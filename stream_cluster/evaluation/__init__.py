@@ -1,6 +1,6 @@
 """How good are clusters, measured on objects whose people are known.
 
 `truth` reads who they are and `archive` what was clustered, `measures` and `mistakes` compare the two,
-`sweep` clusters at many thresholds and by both linkages, `files` goes from file to figures, `report` and
-`plot` show.
+`compare` sets two archives beside each other, `sweep` clusters at many thresholds and by both linkages,
+`files` goes from file to figures, `report` and `plot` show.
 """

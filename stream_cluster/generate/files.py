@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, cast
 
+from stream_cluster import files
 from stream_cluster.errors import InputError
 from stream_cluster.generate.events import generate_events
 from stream_cluster.generate.faces import draw_face
@@ -69,7 +70,8 @@ def write_events(
                 rows.write(f"{record.event_id},{record.person}\n".encode())
             if images is not None and record.image is not None:
                 picture = draw_face(record.person, record.photo, options.seed)
-                (images / record.image).write_bytes(picture)
+                with files.create(images / record.image) as file:
+                    file.write(picture)
                 drawn += 1
     progress("generate", 1.0)
     return GenerateSummary(options.events, rejections, drawn)
@@ -84,7 +86,7 @@ def _options_for_files(options: GenerateOptions, *, with_images: bool) -> Genera
 
 def _make_folder(path: Path) -> None:
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True, mode=files.FOLDER)
     except OSError as error:
         raise InputError(f"generate: cannot make the folder {path}: {error.strerror}") from error
 
@@ -98,7 +100,7 @@ def _writer(path: Path | None) -> Iterator[IO[bytes]]:
         return
     partial = path.with_name(f".{path.name}.partial")
     try:
-        raw = partial.open("wb")
+        raw = files.create(partial)
     except OSError as error:
         raise InputError(f"generate: cannot write {path}: {error.strerror}") from error
     try:

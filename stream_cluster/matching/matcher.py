@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from stream_cluster import files
 from stream_cluster.matching import cache_file
 from stream_cluster.matching.build import IndexBuild
 from stream_cluster.matching.cache_file import CacheRejected
@@ -229,7 +230,7 @@ class SpaceMatcher:
         if self._hnsw is None or self._cache_path is None or self._hnsw.holds_removed:
             return False
         try:
-            self._cache_path.parent.mkdir(parents=True, exist_ok=True)
+            self._cache_path.parent.mkdir(parents=True, exist_ok=True, mode=files.FOLDER)
             self._hnsw.save(self._cache_path)
         except (OSError, RuntimeError) as error:  # RuntimeError: hnswlib cannot write
             self._notify("hnsw_cache_not_saved", {"error": str(error)})

@@ -14,10 +14,12 @@ from stream_cluster.messages.status import (
     AsOf,
     TaskFault,
     TaskStatus,
+    TaskWarning,
     decode_status,
     encode_status,
 )
 from stream_cluster.messages.tasks import (
+    CLUSTER_COLUMNS,
     EVENT_COLUMNS,
     FACE_COLUMNS,
     AnyTask,
@@ -37,6 +39,7 @@ from stream_cluster.messages.updates import ClusterReplay, ClusterUpdate, decode
 from stream_cluster.messages.wireform import read_account_id
 
 __all__ = [
+    "CLUSTER_COLUMNS",
     "EVENT_COLUMNS",
     "EVENT_FILTERS",
     "FACE_COLUMNS",
@@ -65,6 +68,7 @@ __all__ = [
     "TaskFault",
     "TaskRequest",
     "TaskStatus",
+    "TaskWarning",
     "TopMatch",
     "column_problem",
     "decode_events",

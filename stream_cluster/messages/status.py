@@ -41,6 +41,22 @@ class TaskFault(Struct, frozen=True, kw_only=True):
     message: str
 
 
+class TaskWarning(Struct, frozen=True, kw_only=True):
+    """A cluster that may be several which chain."""
+
+    code: Annotated[str, Meta(description="Stable, for programs: large_cluster, bridges.")]
+    message: str
+    cluster: Annotated[Count, Meta(description="Number of the cluster in the archive.")]
+    id: Annotated[str, Meta(description="Stable id of the cluster: that of its oldest object.")]
+    size: Count
+    share: Annotated[float, Meta(ge=0, le=1, description="Share of the selection.")]
+    bridges: Annotated[Count, Meta(description="Weak links that hold large parts of it together.")]
+    pair: Annotated[
+        list[str], Meta(max_length=2, description="The objects at the ends of its weakest bridge; or none.")
+    ]
+    objects: Annotated[list[str], Meta(description="Objects at the ends of bridges, the weakest first.")]
+
+
 class TaskStatus(Struct, frozen=True, kw_only=True):
     """What became of a task so far. Null where it does not apply yet."""
 
@@ -82,6 +98,10 @@ class TaskStatus(Struct, frozen=True, kw_only=True):
     ] = None
     timings_s: Annotated[
         dict[str, float] | None, Meta(description="Seconds spent by stage, of a task that is done.")
+    ] = None
+    warnings: Annotated[
+        list[TaskWarning] | None,
+        Meta(description="Clusters that may be several which chain, of a task that is done."),
     ] = None
     error: TaskFault | None = None
 

@@ -21,14 +21,19 @@ from stream_cluster.messages.wireform import decode_loosely, encode_wire, is_leg
 from stream_cluster.model import CannotLink, DescriptorType, Linkage, ObjectType
 
 # fmt: off
+CLUSTER_COLUMNS = (
+    "cluster_size", "cluster_share", "cluster_cohesion", "cluster_weakest_link", "cluster_bridges",
+)
+"""Columns about the cluster of an object."""
 FACE_COLUMNS = (
     "user_data", "create_time", "lists", "external_id", "avatar", "event_id", "attribute_id", "low_quality",
+    *CLUSTER_COLUMNS,
 )
 EVENT_COLUMNS = (
     "create_time", "external_id", "handler_id", "source", "top_match", "match_result",
     "face_detections", "face_id", "attach_result", "gender", "age", "emotion", "ethnic_group", "tags",
     "user_data", "city", "area", "district", "street", "house_number", "latitude", "longitude", "mask",
-    "track_id", "liveness", "attribute_id", "frame_id", "low_quality",
+    "track_id", "liveness", "attribute_id", "frame_id", "low_quality", *CLUSTER_COLUMNS,
 )
 # fmt: on
 """Columns that a report may have after `cluster` and the object id."""

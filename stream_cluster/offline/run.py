@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from stream_cluster import files
 from stream_cluster.config import Settings
 from stream_cluster.errors import InputError, TaskError
 from stream_cluster.matching import SpaceMatcher, limit_threads
@@ -218,7 +219,7 @@ def _check_output(output: Path) -> None:
     if output.is_dir():
         raise InputError(f"{output}: found a directory, expected the name of the archive")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
+        output.parent.mkdir(parents=True, exist_ok=True, mode=files.FOLDER)
         with tempfile.TemporaryFile(dir=output.parent):
             pass
     except OSError as error:

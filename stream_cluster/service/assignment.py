@@ -68,6 +68,8 @@ class Assignment:
         self._fail = fail
         self._assigned: set[TopicPartition] | None = None
         self._opening: dict[TopicPartition, asyncio.Task[None]] = {}
+        self._leaving: dict[int, asyncio.Task[None]] = {}
+        """By number: what still closes partitions that were lost."""
         self._paused: set[TopicPartition] = set()
         self._caught_up: set[int] = set()
         self._closing = False
@@ -96,6 +98,8 @@ class Assignment:
         for partition in revoked:
             if partition.partition in self.runners:
                 self.runners[partition.partition].drop_buffer()
+        # The group waits for us, with heartbeats, until this returns; nobody has got anything of ours yet.
+        await self._tasks.hold_ends(self._settings.kafka.session_timeout_ms / 1000 / 2)
 
     async def _on_assigned(self, assigned: set[TopicPartition]) -> None:
         found = len(self._consumer.partitions_for_topic(self._topic) or ())
@@ -116,29 +120,46 @@ class Assignment:
         self._paused = set(assigned)
         if self._closing:
             return  # a last rebalance on the way out: nobody would close what is opened now
-        for partition in list(self._opening):
-            if partition not in assigned:
-                await self._cancel_opening(partition)
-        for number in list(self.runners):
-            if TopicPartition(self._topic, number) not in assigned:
-                await self._close(number)
+        # aiokafka sends no heartbeat before this callback returns: whatever takes longer than a moment would
+        # cost this worker its membership, hence the partitions that it keeps. So it happens beside.
+        held = {TopicPartition(self._topic, number) for number in self.runners} | self._opening.keys()
+        for partition in held - assigned:
+            self._leave(partition)
+        self._tasks.release_ends()
         for partition in assigned:
-            if partition.partition in self.runners:
+            if partition in self._opening:
+                continue
+            if partition.partition in self.runners and partition.partition not in self._leaving:
                 self._rewind(partition)
-            elif partition not in self._opening:
+            else:
                 self._opening[partition] = asyncio.create_task(self._open(partition))
+
+    def _require_wanted(self, partition: TopicPartition) -> None:
+        """Asked by the task that opens it. Raises Cancelled: the partition was lost meanwhile."""
+        if self._opening.get(partition) is not asyncio.current_task():
+            raise Cancelled(f"partition {partition.partition} is no longer ours")
+
+    async def _until_left(self, partition: TopicPartition) -> None:
+        """A database has one owner at a time: what is left of a former assignment closes first."""
+        self._require_wanted(partition)
+        while (leaving := self._leaving.get(partition.partition)) is not None:
+            await asyncio.wait([leaving])
+            # Before the next look: that may be at a task which waits for this one.
+            self._require_wanted(partition)
 
     async def _open(self, partition: TopicPartition) -> None:
         """Load a partition's state beside the heartbeats, then begin to read where it ended."""
         began = time.monotonic()
         state: Partition | None = None
         try:
+            await self._until_left(partition)
             await self._restores.before_open(partition.partition, lambda: self._log_range(partition))
             updates = await self._update_options(partition.partition)
             state = await asyncio.get_running_loop().run_in_executor(
                 self._context.engine, self._load, partition.partition, updates
             )
             state.next_offset = await self._first_offset(partition, state)
+            self._require_wanted(partition)
             runner = PartitionRunner(state, self._context, self._fail)
             state = None
             self.runners[partition.partition] = runner
@@ -160,7 +181,8 @@ class Assignment:
         except Exception as error:
             self._fail(error)
         finally:
-            self._opening.pop(partition, None)
+            if self._opening.get(partition) is asyncio.current_task():
+                del self._opening[partition]
             if state is not None:
                 await asyncio.get_running_loop().run_in_executor(self._context.engine, state.close)
 
@@ -234,6 +256,31 @@ class Assignment:
         self._consumer.resume(partition)
         self._paused.discard(partition)
 
+    def _leave(self, partition: TopicPartition) -> None:
+        """Begin to close a partition that was lost. Its tasks end here no more from now on."""
+        opening = self._opening.pop(partition, None)
+        if opening is None and partition.partition in self._leaving:
+            return
+        runner = self.runners.get(partition.partition)
+        if runner is not None:
+            self._tasks.give_up(runner)
+        self._leaving[partition.partition] = asyncio.create_task(self._finish_leaving(partition, opening))
+
+    async def _finish_leaving(self, partition: TopicPartition, opening: asyncio.Task[None] | None) -> None:
+        number = partition.partition
+        try:
+            if opening is not None:
+                # Loading in a thread cannot be interrupted; it is closed once it is there. A restore can.
+                self._restores.cancel(number)
+                await asyncio.wait([opening])
+            if number in self.runners:
+                await self._close(number)
+        except Exception as error:
+            self._fail(error)
+        finally:
+            if self._leaving.get(number) is asyncio.current_task():
+                del self._leaving[number]
+
     async def _close(self, number: int) -> None:
         runner = self.runners.pop(number)
         self._caught_up.discard(number)
@@ -242,19 +289,13 @@ class Assignment:
         self._context.metrics.forget_partition(number)
         _log.info("partition_closed", partition=number, next_offset=runner.next_offset)
 
-    async def _cancel_opening(self, partition: TopicPartition) -> None:
-        # Loading in a thread cannot be interrupted; it is closed as soon as it is there. A restore can.
-        self._restores.cancel(partition.partition)
-        if (opening := self._opening.get(partition)) is not None:
-            await asyncio.gather(opening, return_exceptions=True)
-        if partition.partition in self.runners:
-            await self._close(partition.partition)
-
     async def close(self) -> None:
         """Finish the batches under way and close every partition; tell Kafka how far we came."""
         self._closing = True
         for partition in list(self._opening):
-            await self._cancel_opening(partition)
+            self._leave(partition)
+        while self._leaving:
+            await asyncio.wait(self._leaving.values())
         offsets = {}
         for number, runner in list(self.runners.items()):
             await self._close(number)

@@ -101,6 +101,11 @@ class Metrics:
             _SHARE_BUCKETS,
             "descriptor_type",
         )
+        self.latest_cluster_share = gauge(
+            "latest_task_largest_cluster_share",
+            "Largest cluster's share of the objects of the task that was done last.",
+            "descriptor_type",
+        )
         self.archives_removed = counter("archives_removed", "Archives removed, by reason.", "reason")
         self.removal_failures = counter(
             "archive_removal_failures", "Archives that could not be removed; each is tried again."
@@ -163,6 +168,7 @@ class Metrics:
             self.recall_found.labels(descriptor_type)
             self.recall.labels(descriptor_type).set(1)
             self.largest_cluster_share.labels(descriptor_type)
+            self.latest_cluster_share.labels(descriptor_type)
         for stage in ("decode", "match", "dead_letter", "commit", "memory"):
             self.stage.labels(stage)
         for status in ("done", "failed", "cancelled"):
@@ -202,7 +208,8 @@ class Metrics:
             self.event_lag.observe(lag_s)
 
     def observe_largest_cluster(self, descriptor_type: str, objects: int, largest_cluster: int) -> None:
-        """Note the largest cluster of a done task, unless it has too few objects."""
+        """Note the largest cluster of a done task; in the histogram, unless it has too few objects."""
+        self.latest_cluster_share.labels(descriptor_type).set(largest_cluster / objects)
         if objects >= _SHARE_MIN_OBJECTS:
             self.largest_cluster_share.labels(descriptor_type).observe(largest_cluster / objects)
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import msgspec
 
-from stream_cluster import __version__
+from stream_cluster import __version__, files
 from stream_cluster.errors import BackupDamaged, BackupsUnavailable
 from stream_cluster.faults import fault_point
 from stream_cluster.model import Interrupt, Progress, no_progress
@@ -188,7 +188,7 @@ class PartitionBackups:
         """
         blocks = self.store.blocks(self._folder / found.data, found.blocks)
         try:
-            with target.open("wb") as file, contextlib.closing(blocks):
+            with files.create(target, files.OWNER) as file, contextlib.closing(blocks):
                 unpack(found, blocks, file, interrupt, progress)
         except FileNotFoundError as error:
             target.unlink(missing_ok=True)

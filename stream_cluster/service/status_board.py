@@ -21,7 +21,8 @@ from stream_cluster.service.statuses import now_text
 
 if TYPE_CHECKING:
     from stream_cluster.service.assignment import Assignment
-    from stream_cluster.service.tasks import Job, Tasks
+    from stream_cluster.service.job import Job
+    from stream_cluster.service.tasks import Tasks
     from stream_cluster.state.space import Space
     from stream_cluster.state.tasks import StoredTask
 

@@ -13,9 +13,7 @@ import functools
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
-from typing import Any
+from weakref import WeakSet
 
 from stream_cluster.config import Settings
 from stream_cluster.errors import (
@@ -33,6 +31,7 @@ from stream_cluster.messages import (
     TaskFault,
     TaskRequest,
     TaskStatus,
+    TaskWarning,
     decode_task,
     encode_task,
 )
@@ -41,6 +40,7 @@ from stream_cluster.service.callbacks import Callbacks
 from stream_cluster.service.clock import now_us
 from stream_cluster.service.fair_slots import FairSlots
 from stream_cluster.service.ingest import PartitionRunner
+from stream_cluster.service.job import Job
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
 from stream_cluster.service.removals import Removals
@@ -50,53 +50,14 @@ from stream_cluster.service.task_ends import TaskEnds, ended_before
 from stream_cluster.service.task_history import ReadEnded
 from stream_cluster.service.threads import until
 from stream_cluster.service.uploads import Uploads
-from stream_cluster.snapshot.paths import archive_name
-from stream_cluster.snapshot.request import ClusteringRequest, resolve_request
+from stream_cluster.snapshot.request import resolve_request
 from stream_cluster.snapshot.run import SnapshotResult, run_snapshot
 from stream_cluster.state import tasks as stored_tasks
 from stream_cluster.state.tasks import Asked, StoredTask, TaskState
-from stream_cluster.state.view import PartitionView
 
 _log = get_logger(__name__)
 # Share of the progress that is left for sending the archive to a bucket.
 _UPLOAD_SHARE = 0.1
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """A task that has not ended, in memory."""
-
-    runner: PartitionRunner
-    task: TaskRequest
-    request: ClusteringRequest
-    interrupt: Interrupt
-    began: float
-    """Monotonic time at which the task was read, restarts included."""
-    barrier: int
-    """Offset that ingest has to reach before it begins."""
-    progress: tuple[str, float] = ("wait", 0.0)
-    at_barrier: asyncio.Event = field(default_factory=asyncio.Event)
-    has_slot: asyncio.Event = field(default_factory=asyncio.Event)
-    view: PartitionView | None = None
-    as_of: Mapping[str, Any] | None = None
-    result_url: str | None = None
-    abandoned: bool = False
-    """The partition or the process goes away: end without a status, the task starts again elsewhere."""
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """(account_id, task_id)."""
-        return self.request.account_id, self.request.task_id
-
-    @property
-    def about(self) -> dict[str, str | int]:
-        """What every log line about it says."""
-        return {"task_id": self.request.task_id, "partition": self.runner.number}
-
-    @property
-    def name(self) -> PurePosixPath:
-        """Name of its archive in the result store."""
-        return archive_name(*self.key)
 
 
 class Tasks:
@@ -126,7 +87,9 @@ class Tasks:
         self._ends = TaskEnds(settings, callbacks)
         self._slots: FairSlots[tuple[str, str]] = FairSlots(settings.tasks.concurrency)
         self._jobs: dict[tuple[str, str], Job] = {}
-        self._drivers: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._drivers: dict[Job, asyncio.Task[None]] = {}
+        """Until the end is stored: also of those that are not in `_jobs` any more."""
+        self._given_up: WeakSet[PartitionRunner] = WeakSet()
         self._uploads = Uploads(store)
 
     @property
@@ -233,20 +196,42 @@ class Tasks:
             _log.info("task_resumed", task_id=stored.task_id, partition=runner.number)
             await self._start(runner, task, stored)
 
-    async def abandon(self, runner: PartitionRunner | None = None) -> None:
-        """Stop the tasks of a partition, or all, without a status; whoever owns it next starts them again."""
-        drivers = []
-        for key, job in list(self._jobs.items()):
-            if runner is None or job.runner is runner:
+    def give_up(self, runner: PartitionRunner | None = None) -> None:
+        """From now on no task of a partition, or none at all, ends or begins here; whoever owns the partition
+        next starts it again."""
+        if runner is not None:
+            # A task that was read a moment ago, and not started yet, must not start here any more.
+            self._given_up.add(runner)
+        for job in self._drivers:
+            if runner in {None, job.runner}:
                 job.abandoned = True
                 job.interrupt.cancel()
-                drivers.append(self._drivers[key])
+
+    async def abandon(self, runner: PartitionRunner | None = None) -> None:
+        """`give_up`, and return when all that was under way is over."""
+        self.give_up(runner)
+        drivers = [driver for job, driver in self._drivers.items() if runner in {None, job.runner}]
         await asyncio.gather(*drivers, return_exceptions=True)
         await self._callbacks.abandon(runner)
+
+    async def hold_ends(self, timeout_s: float) -> None:
+        """Before a rebalance: no task of this worker ends until `release_ends`, and those at it are through.
+
+        Whoever gets a partition looks for the last words of its tasks once it has it. One that is said later
+        would be a second one.
+        """
+        await self._ends.hold(timeout_s)
+
+    def release_ends(self) -> None:
+        """After a rebalance, when the partitions that were lost are given up."""
+        self._ends.release()
 
     # -- one task --------------------------------------------------------------------------------------
 
     async def _start(self, runner: PartitionRunner, task: TaskRequest, stored: StoredTask) -> None:
+        """Raises Cancelled: the partition was given up."""
+        if runner in self._given_up:
+            raise Cancelled(f"partition {runner.number} is no longer ours")
         try:
             if problem := self._callbacks.problem(task.callback_url):
                 raise TaskError("bad_request", problem)
@@ -265,7 +250,7 @@ class Tasks:
             # Asked for in an earlier life, which ended before the task did.
             interrupt.cancel()
         self._jobs[job.key] = job
-        self._drivers[job.key] = asyncio.create_task(self._drive(job), name=f"task-{task.task_id}")
+        self._drivers[job] = asyncio.create_task(self._drive(job), name=f"task-{task.task_id}")
         runner.at_barrier(job, stored.barrier, lambda: self._reached(job))
         self._count()
 
@@ -318,8 +303,11 @@ class Tasks:
         finally:
             publisher.cancel()
             await self._release(job)
-        if not job.abandoned:
-            await self._end(job, status, result, fault)
+        try:
+            if not job.abandoned:
+                await self._end(job, status, result, fault)
+        finally:
+            del self._drivers[job]
 
     async def _perform(self, job: Job) -> SnapshotResult:
         await until(job.interrupt, job.at_barrier.wait())
@@ -370,28 +358,37 @@ class Tasks:
         if successor is not None:
             self._jobs[successor].has_slot.set()
         del self._jobs[job.key]
-        del self._drivers[job.key]
         self._count()
 
     async def _end(
         self, job: Job, status: TaskState, result: SnapshotResult | None, fault: TaskFault | None
     ) -> None:
         account_id, task_id = job.key
-        duration_s = time.monotonic() - job.began
         # First the status, then the note that it was sent: a crash between never leaves a task without its
         # last word, and `resume` finds the word on the results topic.
         try:
-            if result is None:
-                share = job.progress[1]
-                message = make_status(account_id, task_id, status, share, error=fault, duration_s=duration_s)
-            else:
-                message = self._done(job, result, duration_s)
-            await self._statuses.send(message, give_up=lambda: job.abandoned)
-            fault_point("status_noted")
-            await self._store_end(job.runner, job.task, message)
+            async with self._ends.saying(lambda: job.abandoned):
+                duration_s = time.monotonic() - job.began
+                if result is None:
+                    share = job.progress[1]
+                    message = make_status(
+                        account_id, task_id, status, share, error=fault, duration_s=duration_s
+                    )
+                else:
+                    message = self._done(job, result, duration_s)
+                await self._statuses.send(message, give_up=lambda: job.abandoned)
+                # It has ended for everybody, whatever becomes of the note: whoever reads of this end does
+                # not count it again.
+                self._count_end(job, message, duration_s, result)
+                fault_point("status_noted")
+                await self._store_end(job.runner, job.task, message)
         except (StreamClusterError, OSError) as error:
             _log.warning("task_end_not_stored", **job.about, status=status, error=str(error))
-            return
+
+    def _count_end(
+        self, job: Job, message: TaskStatus, duration_s: float, result: SnapshotResult | None
+    ) -> None:
+        status = message.status
         self._metrics.tasks.labels(status).inc()
         self._metrics.task_duration.labels(status).observe(duration_s)
         if result is not None:
@@ -403,7 +400,7 @@ class Tasks:
             "task_ended",
             **job.about,
             status=status,
-            code=fault.code if fault else None,
+            code=message.error.code if message.error else None,
             duration_s=round(duration_s, 3),
             **{f"{stage}_s": seconds for stage, seconds in timings_s.items()},
         )
@@ -435,4 +432,5 @@ class Tasks:
             as_of=AsOf(**result.as_of) if result.as_of else None,
             duration_s=round(duration_s, 3),
             timings_s=dict(result.timings_s),
+            warnings=[TaskWarning(**warning) for warning in result.warnings],
         )

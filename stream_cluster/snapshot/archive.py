@@ -23,18 +23,20 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from stream_cluster import files
 from stream_cluster.config import ImageSettings, PageSettings
 from stream_cluster.errors import ResultsUnavailable
 from stream_cluster.faults import fault_point
+from stream_cluster.messages import format_time
 from stream_cluster.model import Interrupt, Progress
 from stream_cluster.snapshot.clusters import Clusters
-from stream_cluster.snapshot.columns import IMAGE, Column, csv_value
+from stream_cluster.snapshot.columns import FIGURE_OF, IMAGE, Column, csv_value
 from stream_cluster.snapshot.quality import Quality
 from stream_cluster.snapshot.report.charts import Curve
 from stream_cluster.snapshot.report.facts import read_facts, read_tracks
 from stream_cluster.snapshot.report.listing import Shown
 from stream_cluster.snapshot.report.write import PageContent, make_page
-from stream_cluster.snapshot.selection import Selection
+from stream_cluster.snapshot.selection import UNKNOWN_TIME, Selection
 from stream_cluster.state.schema import object_key
 from stream_cluster.state.view import PartitionView
 
@@ -106,9 +108,9 @@ def write_archive(
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         try:
-            target.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            with temporary.open("w+b") as file:
-                temporary.chmod(0o640)
+            target.parent.mkdir(parents=True, exist_ok=True, mode=files.FOLDER)
+            with files.create(temporary) as file:
+                temporary.chmod(files.GROUP)
                 _write_zip(file, content, interrupt, progress)
                 file.flush()
                 fault_point("archive_sync")
@@ -127,7 +129,7 @@ def write_archive(
 def _write_zip(file: BinaryIO, content: ArchiveContent, interrupt: Interrupt, progress: Progress) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESS_LEVEL) as archive:
         with _entry(archive, "clusters.jsonl") as write:
-            _write_jsonl(write, content.selection, content.clusters, interrupt, progress)
+            _write_jsonl(write, content, interrupt, progress)
         with _entry(archive, "report.csv") as write:
             for block in _report(content, interrupt, progress):
                 write(block)
@@ -162,13 +164,10 @@ def _entry(archive: zipfile.ZipFile, name: str) -> Iterator[Callable[[bytes], ob
 
 
 def _write_jsonl(
-    write: Callable[[bytes], object],
-    selection: Selection,
-    clusters: Clusters,
-    interrupt: Interrupt,
-    progress: Progress,
+    write: Callable[[bytes], object], content: ArchiveContent, interrupt: Interrupt, progress: Progress
 ) -> None:
     encoder = msgspec.json.Encoder()
+    selection, clusters = content.selection, content.clusters
     ids = selection.ids
     # Bytes: an item of an array costs far more to look at.
     low = None if selection.low is None else selection.low.tobytes()
@@ -177,10 +176,14 @@ def _write_jsonl(
     for begin in range(0, len(clusters), _BLOCK):
         end = min(begin + _BLOCK, len(clusters))
         positions = iter(clusters.order[clusters.starts[begin] : clusters.starts[end]].tolist())
-        for cluster, size in enumerate(clusters.sizes[begin:end].tolist(), begin):
+        figures = content.quality.figures(slice(begin, end)) | _time_spans(selection, clusters, begin, end)
+        rows = zip(clusters.sizes[begin:end].tolist(), *figures.values(), strict=True)
+        for cluster, (size, *values) in enumerate(rows, begin):
             members = list(itertools.islice(positions, size))
             objects = [ids[position] for position in members]
-            line = {"cluster": cluster, "id": objects[0], "size": size, "objects": objects}
+            line = {"cluster": cluster, "id": objects[0], "size": size}
+            line.update(zip(figures, values, strict=True))
+            line["objects"] = objects
             if low is not None and (marked := [ids[position] for position in members if low[position]]):
                 line["low_quality"] = marked
             encoder.encode_into(line, buffer, -1)
@@ -194,6 +197,23 @@ def _write_jsonl(
     progress("clusters", 1.0)
 
 
+def _time_spans(selection: Selection, clusters: Clusters, begin: int, end: int) -> dict[str, list[Any]]:
+    """First and last time of the clusters [begin, end); None where no member has one."""
+    times_us = selection.times_us[clusters.order[clusters.starts[begin] : clusters.starts[end]]]
+    starts = clusters.starts[begin:end] - clusters.starts[begin]
+    # The oldest member is the first, and those without a time are the last, with the least number.
+    first, last = times_us[starts], np.maximum.reduceat(times_us, starts)
+    texts = {UNKNOWN_TIME: None} | {
+        time_us: format_time(time_us)
+        for time_us in np.union1d(first, last).tolist()
+        if time_us != UNKNOWN_TIME
+    }
+    return {
+        "first_time": [texts[time_us] for time_us in first.tolist()],
+        "last_time": [texts[time_us] for time_us in last.tolist()],
+    }
+
+
 def _report(content: ArchiveContent, interrupt: Interrupt, progress: Progress) -> Iterator[bytes]:
     """report.csv (RFC 4180) in blocks of rows."""
     selection, clusters, columns = content.selection, content.clusters, content.columns
@@ -204,9 +224,7 @@ def _report(content: ArchiveContent, interrupt: Interrupt, progress: Progress) -
         positions = clusters.order[begin : begin + _BLOCK]
         numbers = clusters.numbers[positions].tolist()
         ids = [csv_value(selection.ids[position]) for position in positions.tolist()]
-        writer.writerows(
-            zip(numbers, ids, *_values(content.view, selection, positions, columns), strict=True)
-        )
+        writer.writerows(zip(numbers, ids, *_columns(content, positions), strict=True))
         yield buffer.getvalue().encode()
         buffer.seek(0)
         buffer.truncate()
@@ -214,6 +232,20 @@ def _report(content: ArchiveContent, interrupt: Interrupt, progress: Progress) -
         progress("report", begin / len(selection))
     yield buffer.getvalue().encode()
     progress("report", 1.0)
+
+
+def _columns(content: ArchiveContent, positions: npt.NDArray[np.int64]) -> list[list[Any]]:
+    """The values of each column of the report, of its object or of its object's cluster."""
+    of_objects = [column for column in content.columns if column.name not in FIGURE_OF]
+    found = iter(_values(content.view, content.selection, positions, of_objects))
+    figures: Mapping[str, list[Any]] = {}
+    if len(of_objects) < len(content.columns):
+        numbers = content.clusters.numbers[positions].astype(np.int64)
+        figures = content.quality.figures(numbers) | {"size": content.clusters.sizes[numbers].tolist()}
+    return [
+        figures[FIGURE_OF[column.name]] if column.name in FIGURE_OF else next(found)
+        for column in content.columns
+    ]
 
 
 def _values(

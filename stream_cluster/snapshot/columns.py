@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stream_cluster.errors import TaskError
-from stream_cluster.messages import column_problem, format_time
+from stream_cluster.messages import CLUSTER_COLUMNS, column_problem, format_time
 from stream_cluster.model import ObjectType
 from stream_cluster.snapshot.selection import low_quality_sql
 
@@ -40,6 +40,9 @@ class Column:
 # Not a column of the report: the reference to an object's image. The object of a face space has the image of
 # its descriptor, or else the avatar of the face.
 IMAGE = Column("image", "coalesce(objects.image, objects.avatar)", lambda reference: reference)
+
+FIGURE_OF = {name: name.removeprefix("cluster_") for name in CLUSTER_COLUMNS}
+"""Columns that tell about the cluster of an object, and the names of these figures in clusters.jsonl."""
 
 # Columns whose source is not the column of `objects` with the same name.
 _SPECIAL = {

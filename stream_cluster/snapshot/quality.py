@@ -21,6 +21,10 @@ from stream_cluster.state.view import PartitionView
 
 _BLOCK_ROWS = 4096
 _MOST_NAMED = 20
+_DIGITS = 6
+"""Of a similarity: descriptors of one byte a component know no more."""
+_SHARE_DIGITS = 9
+"""Of a share: one object of a selection of many millions is not nothing."""
 
 Floats = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
@@ -46,6 +50,17 @@ class Quality:
     """Cosine of each position's object to the centre of its cluster. Shape (n,)."""
     bridge_links: Links
     """The bridges, between positions, the weakest first."""
+
+    def figures(self, clusters: slice | Positions) -> dict[str, list[Any]]:
+        """Figures of some clusters as the archive has them, by name; None for no weakest link."""
+        weakest = np.round(self.weakest_link[clusters].astype(np.float64), _DIGITS).astype(object)
+        weakest[np.isnan(self.weakest_link[clusters])] = None
+        return {
+            "share": np.round(self.share[clusters], _SHARE_DIGITS).tolist(),
+            "cohesion": np.round(self.cohesion[clusters].astype(np.float64), _DIGITS).tolist(),
+            "weakest_link": weakest.tolist(),
+            "bridges": self.bridges[clusters].tolist(),
+        }
 
 
 def measure_quality(
@@ -178,6 +193,26 @@ def _units(view: PartitionView, selection: Selection, positions: Positions) -> F
     return units
 
 
+def task_figures(clusters: Clusters, quality: Quality) -> dict[str, Any]:
+    """Figures of a task: `largest_share`, `singletons`, and `sizes`, a histogram in classes that double."""
+    classes = np.ceil(np.log2(clusters.sizes)).astype(np.int64)  # 1 | 2 | 3-4 | 5-8 | 9-16 …
+    counts = np.bincount(classes).tolist()
+    objects = np.bincount(classes, weights=clusters.sizes).astype(np.int64).tolist()
+    return {
+        "largest_share": round(float(quality.share[0]), _SHARE_DIGITS),
+        "singletons": int((clusters.sizes == 1).sum()),
+        "sizes": [
+            {
+                "at_least": 2 ** (number - 1) + 1 if number else 1,
+                "at_most": 2**number,
+                "clusters": count,
+                "objects": held,
+            }
+            for number, (count, held) in enumerate(zip(counts, objects, strict=True))
+        ],
+    }
+
+
 def chaining_warnings(
     selection: Selection, clusters: Clusters, quality: Quality, settings: ChainingSettings
 ) -> list[dict[str, Any]]:
@@ -200,12 +235,15 @@ def _warning(
     objects = list(dict.fromkeys(selection.ids[int(position)] for position in ends))[:_MOST_NAMED]
     size, share = int(clusters.sizes[cluster]), float(quality.share[cluster])
     message = f"cluster {cluster} holds {size:,} objects, {share:.1%} of the selection"
+    pair: list[str] = []
     if len(mine):
         what = "one link holds" if len(mine) == 1 else f"{len(mine):,} links hold"
         message += (
             f"; {what} large parts of it together just above the threshold, so it may be several "
             "clusters that chain"
         )
+        pair = [selection.ids[int(ends[0])], selection.ids[int(ends[1])]]
+        message += f"; the weakest is between {pair[0]} and {pair[1]}"
     return {
         "code": "large_cluster" if is_large else "bridges",
         "message": message,
@@ -214,5 +252,6 @@ def _warning(
         "size": size,
         "share": round(share, 4),
         "bridges": len(mine),
+        "pair": pair,
         "objects": objects,
     }

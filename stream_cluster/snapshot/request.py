@@ -11,9 +11,10 @@ import msgspec
 from stream_cluster.config import ChainingSettings, ImageSettings, PageSettings, Settings, SimilaritySettings
 from stream_cluster.errors import TaskError
 from stream_cluster.messages import TaskRequest
-from stream_cluster.model import CannotLink, DescriptorType, Linkage, ObjectType
+from stream_cluster.model import CannotLink, DescriptorType, Interrupt, Linkage, ObjectType
 from stream_cluster.snapshot.columns import Column, resolve_columns
 from stream_cluster.snapshot.filters import Condition, compile_filters
+from stream_cluster.snapshot.selection import Selection, select
 from stream_cluster.snapshot.threshold import threshold_on
 from stream_cluster.state.view import PartitionView, SpaceRecord
 
@@ -116,3 +117,31 @@ def find_space(view: PartitionView, request: ClusteringRequest) -> SpaceRecord:
         "empty_selection",
         f"the account has no {request.object_type} with a {request.descriptor_type} descriptor{version}",
     )
+
+
+def select_requested(view: PartitionView, request: ClusteringRequest, interrupt: Interrupt) -> Selection:
+    """The objects that a request is about.
+
+    Raises:
+        TaskError: `empty_selection` when there are none; the message names the filter that left none over.
+        Cancelled: asked to stop.
+    """
+    selection = select(
+        view,
+        find_space(view, request),
+        request.conditions,
+        with_tracks=request.use_track_info,
+        interrupt=interrupt,
+        read_time_us=request.read_time_us,
+        min_quality=request.min_quality,
+        with_frames=request.cannot_link is not None,
+    )
+    if not len(selection):
+        # The last filter that left anything out left nothing over.
+        name, removed = [item for item in selection.removed_by_filter.items() if item[1]][-1]
+        raise TaskError(
+            "empty_selection",
+            f"the filters select none of {selection.in_space} objects of this descriptor type: "
+            f"{name} excludes the last {removed}",
+        )
+    return selection

@@ -12,12 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_cluster import __version__
-from stream_cluster.errors import TaskError
 from stream_cluster.faults import fault_point
-from stream_cluster.graph.components import track_pairs
-from stream_cluster.graph.curve import threshold_curve
 from stream_cluster.graph.forest import ForestBuilder
-from stream_cluster.matching.scale import floor_cosine
 from stream_cluster.model import Interrupt, Links, Progress
 from stream_cluster.snapshot.archive import ArchiveContent, ArchiveFile, write_archive
 from stream_cluster.snapshot.clusters import (
@@ -29,19 +25,14 @@ from stream_cluster.snapshot.clusters import (
 )
 from stream_cluster.snapshot.gate import Gate, attach_by_link
 from stream_cluster.snapshot.linkage import labels_by_average
-from stream_cluster.snapshot.quality import chaining_warnings, measure_quality
-from stream_cluster.snapshot.report.charts import Curve
-from stream_cluster.snapshot.request import ClusteringRequest, find_space
-from stream_cluster.snapshot.selection import Selection, count_without_descriptor, select
+from stream_cluster.snapshot.quality import chaining_warnings, measure_quality, task_figures
+from stream_cluster.snapshot.request import ClusteringRequest, select_requested
+from stream_cluster.snapshot.selection import Selection, count_without_descriptor
 from stream_cluster.snapshot.threshold import Threshold, threshold_on
+from stream_cluster.snapshot.thresholds import curve_of, drawn, lowest_to_match
 from stream_cluster.state.view import PartitionView
 
 ARCHIVE_FORMAT = 1
-
-# Selections up to this size are matched from below the floor on, so that their curve shows what lies
-# below the threshold.
-_MATCHED_LOWER_OBJECTS = 20_000
-_MATCHED_LOWER_COSINE = 0.1
 
 # Share of the whole that each stage takes, about: (stage, begin, end).
 _STAGES = {
@@ -79,6 +70,8 @@ class SnapshotResult:
     """`forest` or `rematch`."""
     timings_s: Mapping[str, float]
     """Seconds by stage. Not in the archive, whose bytes depend on the data alone."""
+    warnings: Sequence[Mapping[str, Any]]
+    """Those of the manifest."""
 
 
 def run_snapshot(
@@ -129,7 +122,7 @@ def _run(
         mark = now
 
     overall("select", 0.0)
-    selection = _select(view, request, interrupt)
+    selection = select_requested(view, request, interrupt)
     lap("select")
     overall("match", 0.0)
     version = selection.space.key.version
@@ -149,7 +142,8 @@ def _run(
     warnings = chaining_warnings(selection, clusters, quality, request.chaining)
     curve = None
     if request.page is not None:
-        curve = _curve(selection, clustering, threshold, interrupt)
+        exact = curve_of(selection, clustering.forest, clustering.low_cosine, interrupt)
+        curve = drawn(exact, threshold, len(selection))
     lap("quality")
     counts = _counts(view, selection, clustering)
     content = ArchiveContent(
@@ -164,7 +158,14 @@ def _run(
         curve=curve,
         warnings=warnings,
         manifest=_manifest(
-            request, selection, threshold, method=method, as_of=as_of, counts=counts, warnings=warnings
+            request,
+            selection,
+            threshold,
+            method=method,
+            as_of=as_of,
+            counts=counts,
+            figures=task_figures(clusters, quality),
+            warnings=warnings,
         ),
     )
     archive = write_archive(target, content, interrupt=interrupt, progress=overall)
@@ -178,29 +179,8 @@ def _run(
         as_of=as_of,
         method=method,
         timings_s=timings_s,
+        warnings=warnings,
     )
-
-
-def _select(view: PartitionView, request: ClusteringRequest, interrupt: Interrupt) -> Selection:
-    selection = select(
-        view,
-        find_space(view, request),
-        request.conditions,
-        with_tracks=request.use_track_info,
-        interrupt=interrupt,
-        read_time_us=request.read_time_us,
-        min_quality=request.min_quality,
-        with_frames=request.cannot_link is not None,
-    )
-    if not len(selection):
-        # The last filter that left anything out left nothing over.
-        name, removed = [item for item in selection.removed_by_filter.items() if item[1]][-1]
-        raise TaskError(
-            "empty_selection",
-            f"the filters select none of {selection.in_space} objects of this descriptor type: "
-            f"{name} excludes the last {removed}",
-        )
-    return selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +210,7 @@ def _cluster(
     if selection.low is not None and selection.low.any():
         gate = Gate.of(selection.low, selection.tracks)
     forest = ForestBuilder()
-    low = _low_cosine(request, selection, cosine)
+    low = lowest_to_match(request, selection, cosine)
     # Paths of the forest may run through objects that are to form no group.
     from_forest = gate is None and selection.is_whole_space and cosine >= selection.space.floor_cosine
     method = "forest" if from_forest else "rematch"
@@ -271,39 +251,6 @@ def _cluster(
         low = selection.space.floor_cosine
         forest.add(links_of_positions(view, selection, low))
     return _Clustering(number_clusters(labels), components, method, forest.result(), low, prevented)
-
-
-def _low_cosine(request: ClusteringRequest, selection: Selection, threshold_cosine: float) -> float:
-    """Where the curve of a task that is matched again begins: below the threshold where that costs little."""
-    if len(selection) > _MATCHED_LOWER_OBJECTS:
-        return threshold_cosine
-    floor = floor_cosine(request.similarity, selection.space.key)
-    return max(-1.0, min(threshold_cosine, floor) - _MATCHED_LOWER_COSINE)
-
-
-def _curve(
-    selection: Selection, clustering: _Clustering, threshold: Threshold, interrupt: Interrupt
-) -> Curve:
-    """The threshold curve on the scale of the request."""
-    together = None if selection.tracks is None else track_pairs(selection.tracks)
-    found = threshold_curve(
-        len(selection),
-        clustering.forest,
-        low_cosine=clustering.low_cosine,
-        chosen_cosine=threshold.cosine,
-        together=together,
-        interrupt=interrupt,
-    )
-    cliff = found.cliff()
-    return Curve(
-        thresholds=threshold.scale.to_scale(found.thresholds),
-        clusters=found.clusters,
-        singletons=found.singletons,
-        largest=found.largest,
-        objects=len(selection),
-        chosen=threshold.value,
-        cliff=None if cliff is None else float(threshold.scale.to_scale(cliff)),
-    )
 
 
 def _counts(view: PartitionView, selection: Selection, clustering: _Clustering) -> dict[str, Any]:
@@ -365,6 +312,7 @@ def _manifest(
     method: str,
     as_of: Mapping[str, Any] | None,
     counts: Mapping[str, Any],
+    figures: Mapping[str, Any],
     warnings: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """manifest.json: everything that determines the result."""
@@ -394,5 +342,6 @@ def _manifest(
         "method": method,
         "as_of": as_of,
         "counts": counts,
+        "figures": figures,
         "warnings": warnings,
     }

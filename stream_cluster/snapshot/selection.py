@@ -17,6 +17,9 @@ from stream_cluster.snapshot.filters import Condition, where_clause
 from stream_cluster.state.schema import ROW_MASK
 from stream_cluster.state.view import PartitionView, SpaceRecord
 
+UNKNOWN_TIME = int(np.iinfo(np.int64).min)
+"""Stands for no time; before all others."""
+
 
 class PackedStrings:
     """A list of strings in one block of bytes: a million ids take 45 MB and not 100."""
@@ -55,6 +58,8 @@ class Selection:
     """Row of each position, shape (n,)."""
     ids: PackedStrings
     """Object id of each position."""
+    times_us: npt.NDArray[np.int64]
+    """Creation time of each position, microseconds since the epoch; UNKNOWN_TIME without one. Shape (n,)."""
     tracks: npt.NDArray[np.int64] | None
     """Number of each position's track, -1 for none; None when the task does not use tracks."""
     low: npt.NDArray[np.bool_] | None
@@ -113,7 +118,16 @@ def select(
     if future_objects:
         removed["create_time__lt"] = future_objects
     return Selection(
-        space, rows, ids, read.tracks(), read.low(), read.apart(), in_space, removed, future_objects
+        space,
+        rows,
+        ids,
+        read.times_us(),
+        read.tracks(),
+        read.low(),
+        read.apart(),
+        in_space,
+        removed,
+        future_objects,
     )
 
 
@@ -144,6 +158,7 @@ class _Reader:
         # A number of ours, written so that SQLite reads the very same.
         self._is_low = "0" if min_quality is None else low_quality_sql(min_quality)
         self._low: array[int] | None = None if min_quality is None else array("b")
+        self._times_us = array("q")
         self._tracks = array("q")
         self._track_numbers: dict[str, int] = {}
         self._frames = bytearray()
@@ -154,7 +169,7 @@ class _Reader:
     ) -> tuple[npt.NDArray[np.uint32], PackedStrings]:
         """Rows and ids of the objects that meet the conditions, in order of age."""
         where, parameters = where_clause(space, conditions)
-        columns = f"key & {ROW_MASK}, object_id, "
+        columns = f"key & {ROW_MASK}, object_id, coalesce(create_time_us, {UNKNOWN_TIME}), "
         # What is not wanted is not read: the index has the rest without the objects themselves.
         columns += "track_id, " if self._with_tracks or self._with_frames else "NULL, "
         columns += "source, frame_id, " if self._with_frames else "NULL, NULL, "
@@ -167,9 +182,10 @@ class _Reader:
             sql = (
                 f"SELECT {columns} FROM objects WHERE {where} AND {known} ORDER BY create_time_us, object_id"
             )
-            for row, object_id, track_id, source, frame_id, is_low in view.query(sql, parameters):
+            for row, object_id, time_us, track_id, source, frame_id, is_low in view.query(sql, parameters):
                 rows.append(row)
                 ids.append(object_id)
+                self._times_us.append(time_us)
                 if wants_more:
                     self._take(len(ids) - 1, track_id, source, frame_id, is_low)
         return np.frombuffer(rows, np.uint32) if rows else np.empty(0, np.uint32), ids
@@ -186,6 +202,10 @@ class _Reader:
             name = f"{len(source)}:{source}{frame_id}".encode()
             self._frames += hashlib.blake2b(name, digest_size=16).digest()
             self._in_frame.append(position)
+
+    def times_us(self) -> npt.NDArray[np.int64]:
+        """Time of each object."""
+        return _int64(self._times_us)
 
     def tracks(self) -> npt.NDArray[np.int64] | None:
         """Track of each object, if wanted."""

@@ -292,6 +292,7 @@ class Partition:
         self._spaces.add(space)
         space.next_row += len(space_batch.rows)
         space.pending_links += len(space_batch.links)
+        space.known.learn(space_batch.lesson)
         if space_batch.rows and space.floor_cosine < 1:
             matcher = self._loaded(space)
             matcher.add(space_batch.codes)
@@ -307,6 +308,7 @@ class Partition:
             if space.space_id in self._compactions:
                 self._removed_meanwhile.setdefault(space.space_id, []).append(removal.rows)
             self._count_links(space)
+            space.known.forget()
             self.erased_in_wal = True
 
     # -- spaces and forests ----------------------------------------------------------------------------

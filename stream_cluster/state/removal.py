@@ -114,7 +114,7 @@ def _among_twins(rows: Rows, codes_of: CodesOf, asking: int, floor_cosine: float
     codes = codes_of(ascending)
     nothing = np.zeros(len(rows), np.bool_)
     groups = find_groups(codes, nothing)
-    if groups is None or len(groups.first) ** 2 > asking * len(rows) / 2:
+    if len(groups.first) ** 2 > asking * len(rows) / 2:
         return None
     twins = Twins(groups, ascending, floor_cosine, np.zeros(int(ascending[-1]) + 1, np.bool_))
     firsts = codes[groups.first]

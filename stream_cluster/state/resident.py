@@ -46,6 +46,7 @@ class ResidentSpaces:
             assert space.matcher is not None
             space.matcher.close()
             space.matcher = None
+            space.known.forget()
 
     def _forget(self, space_id: int) -> None:
         if (known := self._bytes_of.pop(space_id, None)) is not None:

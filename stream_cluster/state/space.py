@@ -17,7 +17,7 @@ from stream_cluster.messages import Descriptor
 from stream_cluster.model import Codes, Links, ObjectType, SpaceKey, no_links
 from stream_cluster.state.objects import object_row
 from stream_cluster.state.schema import ROW_MASK, object_key
-from stream_cluster.state.twins import Twins, find_groups
+from stream_cluster.state.twins import KnownTwins, Lesson, Twins, are_dense, find_groups
 from stream_cluster.state.watch import Watch
 
 FloorOf = Callable[[SpaceKey], float]
@@ -43,6 +43,8 @@ class Space:
     """Links of reduced batches that wait to be merged."""
     matcher: SpaceMatcher | None = None
     """None until the space is needed, and again once it was let go, see `resident`."""
+    known: KnownTwins = field(default_factory=KnownTwins)
+    """Codes that many rows have. Changed only when a batch is committed."""
 
 
 class Spaces:
@@ -122,6 +124,8 @@ class SpaceBatch:
     """Links above the floor before the reduction."""
     removal: Removal | None = None
     """What `removed` entails; None when nothing was removed."""
+    lesson: Lesson = field(default_factory=Lesson)
+    """What `known` of the space learns when the batch is committed."""
     watch: Watch | None = None
     """What cluster updates need to know of the links; None when none are told of this space."""
     _rows_of: dict[str, int] = field(default_factory=dict)
@@ -209,14 +213,18 @@ def match_batch(batch: SpaceBatch, matcher: SpaceMatcher) -> None:
     forest = ForestBuilder()
     is_removed = marks(np.fromiter(batch.removed, np.int64, len(batch.removed)), first_row + len(batch.rows))
     groups = find_groups(batch.codes, is_removed[first_row:])
-    if groups is not None:
+    known = batch.space.known
+    if len(groups.first) < len(batch.rows) or known.by_code or known.is_dense:
         rows = np.arange(first_row, first_row + len(batch.rows), dtype=np.uint32)
-        twins = Twins(groups, rows, batch.space.floor_cosine, is_removed)
+        # What is known says nothing of rows that go.
+        codes = {} if batch.removed else known.by_code
+        twins = Twins(groups, rows, batch.space.floor_cosine, is_removed, codes)
         _match_firsts(batch, matcher, forest, twins)
         if not twins.is_spoilt:
             _take(batch, forest, twins.others())
             batch.links = forest.result()
             batch.links_seen = twins.links_seen
+            batch.lesson = twins.learned() if not batch.removed else Lesson(is_void=True)
             return
     links_before = forest.links_seen
     for hits in matcher.search(batch.codes, batch.space.floor_cosine):
@@ -226,6 +234,7 @@ def match_batch(batch: SpaceBatch, matcher: SpaceMatcher) -> None:
         _take(batch, forest, _shifted(links, first_row))
     batch.links = forest.result()
     batch.links_seen = forest.links_seen - links_before
+    batch.lesson = Lesson(is_dense=are_dense(batch.links_seen, len(batch.rows)), is_void=True)
 
 
 def _match_firsts(batch: SpaceBatch, matcher: SpaceMatcher, forest: ForestBuilder, twins: Twins) -> None:
@@ -234,10 +243,12 @@ def _match_firsts(batch: SpaceBatch, matcher: SpaceMatcher, forest: ForestBuilde
     firsts = twins.groups.first
     rows = twins.rows[firsts]
     codes = batch.codes[firsts]
-    twins.prepare(codes)
-    for hits in matcher.search(codes, floor_cosine):
-        twins.see_resident(hits.row, hits.query, hits.similarity)
-        _take(batch, forest, Links(hits.row, rows[hits.query], hits.similarity))
+    asked = twins.prepare(codes)
+    if len(asked):
+        for hits in matcher.search(codes[asked], floor_cosine):
+            query = asked[hits.query]
+            twins.see_resident(hits.row, query, hits.similarity)
+            _take(batch, forest, Links(hits.row, rows[query], hits.similarity))
     for links in matcher.within(codes, floor_cosine):
         twins.see_new(links.a, links.b, links.similarity)
         _take(batch, forest, Links(rows[links.a], rows[links.b], links.similarity))

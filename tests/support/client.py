@@ -128,14 +128,17 @@ def archive_file(status: Status) -> Path:
 
 
 @asynccontextmanager
-async def client_of(broker: Broker, topics: Topics) -> AsyncIterator[Client]:
-    """A client whose topics exist."""
+async def client_of(
+    broker: Broker, topics: Topics, *, compression: str | None = None
+) -> AsyncIterator[Client]:
+    """A client whose topics exist. `compression` of what it sends, as aiokafka names it."""
     producer = AIOKafkaProducer(
         bootstrap_servers=broker.bootstrap_servers,
         acks="all",
         linger_ms=2,
         max_request_size=MAX_REQUEST_BYTES,
         max_batch_size=256 * 1024,
+        compression_type=compression,
     )
     consumer = AIOKafkaConsumer(
         topics.results,

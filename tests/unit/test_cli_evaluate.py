@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
 
 import numpy as np
 import pytest
 
-from stream_cluster.cli.evaluate import parse_thresholds
+from stream_cluster.cli.options import parse_thresholds
 from stream_cluster.errors import InputError
 from stream_cluster.evaluation.measures import measure
 from tests.support.cli import invoke
@@ -61,6 +62,12 @@ def test_an_archive_is_compared_with_the_truth(people):
     assert found["counts"] == {"objects": 200, "evaluated": 200, "without_label": 0, "not_found": 0}
     assert (found["parameters"]["threshold"], found["parameters"]["linkage"]) == (0.5, "components")
     assert warnings == ""
+
+
+def test_an_unpacked_archive_is_compared_as_the_zip_is(people):
+    with zipfile.ZipFile(people / "a.zip") as zipped:
+        zipped.extractall(people / "a")
+    assert evaluated(people / "a", people / "truth.csv") == evaluated(people / "a.zip", people / "truth.csv")
 
 
 def test_the_worst_merges_and_splits_are_listed_with_their_ids(people):
@@ -196,10 +203,10 @@ def test_a_truth_that_is_no_csv_is_refused(people):
 
 
 def test_thresholds_are_a_range_with_both_ends_or_a_list():
-    assert parse_thresholds("0.3:0.7:0.2") == [0.3, 0.5, 0.7]
-    assert parse_thresholds("0.3:0.72:0.2") == [0.3, 0.5, 0.7]
-    assert parse_thresholds("-0.5:0.4:0.001")[-1] == 0.4
-    assert parse_thresholds("0.6,0.5, 0.6") == [0.5, 0.6]
+    assert parse_thresholds("--sweep", "0.3:0.7:0.2") == [0.3, 0.5, 0.7]
+    assert parse_thresholds("--sweep", "0.3:0.72:0.2") == [0.3, 0.5, 0.7]
+    assert parse_thresholds("--sweep", "-0.5:0.4:0.001")[-1] == 0.4
+    assert parse_thresholds("--sweep", "0.6,0.5, 0.6") == [0.5, 0.6]
 
 
 @pytest.mark.parametrize(
@@ -207,9 +214,9 @@ def test_thresholds_are_a_range_with_both_ends_or_a_list():
 )
 def test_thresholds_that_are_none_are_refused(text):
     with pytest.raises(InputError, match="--sweep: found"):
-        parse_thresholds(text)
+        parse_thresholds("--sweep", text)
 
 
 def test_too_many_thresholds_are_refused():
     with pytest.raises(InputError, match=r"found 10,001 thresholds, expected at most 1,000"):
-        parse_thresholds("0:1:0.0001")
+        parse_thresholds("--sweep", "0:1:0.0001")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from types import SimpleNamespace
 
 import pytest
+from msgspec import structs
 from rich.console import Console
 
 from stream_cluster.cli import task_progress as module
 from stream_cluster.cli.task_progress import STAGES, task_progress, warn_of
-from stream_cluster.messages import TaskStatus
+from stream_cluster.messages import TaskStatus, TaskWarning
 
 
 def status(stage, progress, state="in_progress"):
@@ -90,7 +90,22 @@ def test_without_a_terminal_there_is_a_line_for_each_stage_and_every_few_seconds
     ]
 
 
-def test_warnings_of_a_status_are_shown_whether_text_or_more(capsys):
-    warn_of(status(None, 1.0, "done"))
-    warn_of(SimpleNamespace(warnings=["one cluster holds 40%", SimpleNamespace(message="weak bridges")]))
+def test_warnings_of_a_status_are_shown(capsys):
+    done = status(None, 1.0, "done")
+    warn_of(done)
+    warnings = [
+        TaskWarning(
+            code="bridges",
+            message=message,
+            cluster=0,
+            id="a",
+            size=9,
+            share=0.4,
+            bridges=1,
+            pair=["a", "b"],
+            objects=["a", "b"],
+        )
+        for message in ("one cluster holds 40%", "weak bridges")
+    ]
+    warn_of(structs.replace(done, warnings=warnings))
     assert capsys.readouterr().err == "warning: one cluster holds 40%\nwarning: weak bridges\n"

@@ -34,3 +34,9 @@ def test_committed_results_are_of_the_tests_that_there_are_and_lost_nothing():
 def test_ci_runs_a_part_of_every_kind():
     short = {test.name.partition("::")[0] for test in IN_TESTS.values() if test.is_short}
     assert len(short) >= 6
+
+
+def test_the_numbers_name_the_commit_that_each_result_is_of():
+    for name, words in (("faults", "fault matrix"), ("fuzz", "fuzz"), ("soak", "soak")):
+        commit = faults.report(name)["environment"]["commit"]
+        assert f"{words} at `{commit[:10]}" in PAGE, f"run `make docs`: {name}.json is of {commit}"

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from stream_cluster.messages import (
+    CLUSTER_COLUMNS,
     EVENT_COLUMNS,
     EVENT_FILTERS,
     FACE_COLUMNS,
@@ -28,6 +29,7 @@ from stream_cluster.messages import (
     TaskFault,
     TaskRequest,
     TaskStatus,
+    TaskWarning,
     decode_status,
     decode_task,
     encode_status,
@@ -164,8 +166,9 @@ def test_the_filters_are_those_of_the_contract():
     assert len(EVENT_FILTERS) == 39
     assert len(FACE_FILTERS) == 10
     assert set(Filters.__struct_fields__) == EVENT_FILTERS | FACE_FILTERS
-    assert len(EVENT_COLUMNS) == 28
-    assert len(FACE_COLUMNS) == 8
+    assert len(EVENT_COLUMNS) == 28 + len(CLUSTER_COLUMNS)
+    assert len(FACE_COLUMNS) == 8 + len(CLUSTER_COLUMNS)
+    assert len(CLUSTER_COLUMNS) == 5
 
 
 def test_numbers_that_json_lacks_are_no_values_of_filters():
@@ -349,6 +352,19 @@ DONE = TaskStatus(
     duration_s=1.8,
     stage=None,
     timings_s={"match": 1.5},
+    warnings=[
+        TaskWarning(
+            code="bridges",
+            message="m",
+            cluster=0,
+            id="a",
+            size=9,
+            share=0.5,
+            bridges=1,
+            pair=["a", "b"],
+            objects=["a", "b"],
+        )
+    ],
 )
 
 
@@ -375,6 +391,7 @@ def test_a_status_has_the_fields_of_the_contract_and_comes_back():
         "stage",
         "records_to_barrier",
         "timings_s",
+        "warnings",
         "error",
     }
     assert decode_status(encode_status(DONE)) == DONE == decode_status(encode_status(DONE, MSGPACK))

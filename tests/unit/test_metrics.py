@@ -21,6 +21,9 @@ def test_the_largest_clusters_share_is_noted_for_tasks_of_a_thousand_objects() -
 
     assert (within("0.2"), within("0.3"), within("+Inf")) == (0, 1, 1)
     assert value(metrics, "largest_cluster_share_count", descriptor_type="body") == 0
+    # The latest task counts whatever its size.
+    assert value(metrics, "latest_task_largest_cluster_share", descriptor_type="face") == 1
+    assert value(metrics, "latest_task_largest_cluster_share", descriptor_type="body") == 0
 
 
 def test_disks_and_the_size_of_the_state_are_told(tmp_path: Path) -> None:

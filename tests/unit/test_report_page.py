@@ -8,11 +8,13 @@ import json
 import re
 import zipfile
 
+import msgspec
 import numpy as np
 import pytest
 
 from stream_cluster.config import Settings, load_settings
 from stream_cluster.errors import Cancelled
+from stream_cluster.messages import TaskWarning
 from stream_cluster.model import Interrupt
 from stream_cluster.snapshot.report.charts import Curve, curve_svg, size_rows
 from stream_cluster.snapshot.report.text import escaped
@@ -151,11 +153,15 @@ def test_chaining_is_warned_of_with_the_cluster_and_the_ends_of_its_bridges(tmp_
     between = (AXES[0] + AXES[1]) / np.sqrt(2)
     made = [near(0, n) for n in range(12)] + [near(1, n) for n in range(12)] + [between]
     partition = partition_of(tmp_path, [message(number, vector) for number, vector in enumerate(made)])
-    archive, _ = snapshot(partition, tmp_path / "chained.zip", threshold=0.69)
+    archive, result = snapshot(partition, tmp_path / "chained.zip", threshold=0.69)
     (warning,) = manifest_in(archive)["warnings"]
+    # What a status says is what the manifest says.
+    assert [msgspec.to_builtins(TaskWarning(**one)) for one in result.warnings] == [warning]
     assert (warning["code"], warning["cluster"], warning["size"]) == ("large_cluster", 0, 25)
     assert warning["bridges"] == 2
     assert "acme-00024" in warning["objects"]
+    assert "acme-00024" in warning["pair"]
+    assert f"the weakest is between {warning['pair'][0]} and {warning['pair'][1]}" in warning["message"]
     assert "may be several clusters that chain" in page_in(archive).decode()
     apart, _ = snapshot(partition, tmp_path / "apart.zip", threshold=0.75)
     assert manifest_in(apart)["warnings"] == []
@@ -172,7 +178,9 @@ def test_the_curve_has_the_clusters_of_a_task_at_each_threshold(tmp_path):
         manifest_in(archive)["counts"][name] for name in ("clusters", "singletons", "largest_cluster")
     ]
     assert curve["thresholds"][-1] == 1
-    for index in (0, 30, 60, 90):
+    # Every one of them, as it is: a link of the forest lies at each.
+    assert 20 < len(curve["thresholds"]) <= 62
+    for index in range(0, len(curve["thresholds"]), 5):
         _, result = snapshot(partition, tmp_path / "b.zip", threshold=curve["thresholds"][index])
         # The page rounds thresholds, so a link may lie between.
         assert abs(result.clusters - curve["clusters"][index]) <= 1

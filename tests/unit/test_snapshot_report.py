@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from stream_cluster.messages import EVENT_COLUMNS, FACE_COLUMNS, Report, TopMatch
+from stream_cluster.messages import CLUSTER_COLUMNS, EVENT_COLUMNS, FACE_COLUMNS, Report, TopMatch
 from stream_cluster.snapshot.columns import csv_value
 from tests.support.partitions import message, partition_of, rows_of, snapshot
 
@@ -94,7 +94,8 @@ def test_every_column_of_an_event_arrives_in_its_form(tmp_path):
         "attach_result": '"=1"', "gender": "0", "age": "31", "emotion": "7", "ethnic_group": "4",
         "tags": '["a,b","c\\""]', "user_data": "u", "city": "c", "area": "a", "district": "d", "street": "s",
         "house_number": "'-7", "latitude": "-5.5", "longitude": "37.25", "mask": "2", "track_id": "t",
-        "liveness": "1", "attribute_id": "", "frame_id": "f1", "low_quality": "",
+        "liveness": "1", "attribute_id": "", "frame_id": "f1", "low_quality": "", "cluster_size": "1",
+        "cluster_share": "1.0", "cluster_cohesion": "1.0", "cluster_weakest_link": "", "cluster_bridges": "0",
     }  # fmt: skip
     partition.close()
 
@@ -115,7 +116,8 @@ def test_every_column_of_a_face_arrives_in_its_form(tmp_path):
     )
     header, row = rows_of(archive)
     assert header == ["cluster", "face_id", *FACE_COLUMNS]
-    assert row == ["0", "acme-00000", "u", row[3], '["l1","l2"]', "x", "faces/a.jpg", "e", "", ""]
+    of_face = ["u", row[3], '["l1","l2"]', "x", "faces/a.jpg", "e", "", ""]
+    assert row == ["0", "acme-00000", *of_face, "1", "1.0", "1.0", "", "0"]
     partition.close()
 
 
@@ -127,4 +129,40 @@ def test_the_report_is_rfc_4180_byte_for_byte(tmp_path):
     with zipfile.ZipFile(archive) as zipped:
         report = zipped.read("report.csv")
     assert report == b'cluster,event_id,source,user_data\r\n0,acme-00000,"a ""b"", c","x\ry"\r\n'
+    partition.close()
+
+
+@pytest.mark.parametrize("object_type", ["event", "face"])
+def test_columns_about_the_cluster_are_the_figures_of_its_line_with_none_left_empty(tmp_path, object_type):
+    made = [message(number, AXES[number // 3], object_type=object_type) for number in range(7)]
+    partition = partition_of(tmp_path, made)
+    columns = ["cluster_share", "create_time", *sorted(set(CLUSTER_COLUMNS) - {"cluster_share"})]
+    archive, _ = snapshot(
+        partition,
+        tmp_path / "a.zip",
+        threshold=0.6,
+        report=Report(columns=columns),
+        objects_type=f"{object_type}s",
+    )
+    with zipfile.ZipFile(archive) as zipped:
+        lines = [json.loads(line) for line in zipped.read("clusters.jsonl").splitlines()]
+        figures = json.loads(zipped.read("manifest.json"))["figures"]
+    header, *rows = rows_of(archive)
+    assert header[2:] == columns
+    assert [line["weakest_link"] is None for line in lines] == [False, False, True]
+    for row in rows:
+        line = lines[int(row[0])]
+        for name, value in zip(columns, row[2:], strict=True):
+            if name in CLUSTER_COLUMNS:
+                found = line[name.removeprefix("cluster_")]
+                assert value == ("" if found is None else str(found))
+    assert figures == {
+        "largest_share": pytest.approx(3 / 7),
+        "singletons": 1,
+        "sizes": [
+            {"at_least": 1, "at_most": 1, "clusters": 1, "objects": 1},
+            {"at_least": 2, "at_most": 2, "clusters": 0, "objects": 0},
+            {"at_least": 3, "at_most": 4, "clusters": 2, "objects": 6},
+        ],
+    }
     partition.close()
