@@ -9,7 +9,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo check lint test-faults test-faults-short check-native check-aarch64 check-deploy deploy-files overview test test-all bench bench-ingest bench-snapshot bench-faces \
+.PHONY: help setup demo check lint test-faults test-faults-short check-native check-aarch64 check-deploy deploy-files overview report-picture test test-all bench bench-ingest bench-snapshot bench-faces \
 	bench-kernel bench-peers bench-seed-table bench-stream bench-crossover bench-images bench-report bench-selection bench-deletes \
 	bench-updates bench-linkage bench-linkage-scale bench-migration bench-accounts bench-hostile fuzz soak audit face-statistics docs lock clean
 
@@ -88,6 +88,9 @@ deploy-files: $(DEPLOY_TOOLS) ## Write dashboards, the chart's README and schema
 
 overview: $(DEPLOY_TOOLS) ## Draw docs/overview.png from a real Prometheus that watches the service under load
 	STREAM_CLUSTER_OVERVIEW=docs/overview.png $(BIN)/python -m pytest -q tests/deploy/test_prometheus.py
+
+report-picture: setup ## Draw docs/report.png, the report of made-up people in Chromium
+	STREAM_CLUSTER_REPORT_PICTURE=docs/report.png $(BIN)/python -m pytest -q tests/browser/test_report_picture.py
 
 test: setup ## Every test but the slow ones and those of check-deploy, on a real broker
 	$(BIN)/python -m pytest -m "not slow" --ignore tests/deploy --ignore tests/faults $(ARGS)

@@ -201,6 +201,7 @@ def _archive(view: PartitionView, request: ClusteringRequest, folder: Path) -> d
         "selected": done.objects,
         "seconds": round(time.perf_counter() - began, 2),
         **{f"{stage}_s": spent for stage, spent in done.timings_s.items()},
+        "quality_share": round(done.timings_s["quality"] / sum(done.timings_s.values()), 3),
         "clusters": done.clusters,
         "size_mb": round(done.archive.size_bytes / 1e6, 1),
     }

@@ -42,6 +42,9 @@ _IDENTITY = PartitionIdentity("events", 0, 1, "murmur2")
 _T0_US = 1_777_000_000_000_000
 _THRESHOLD = 0.6
 _BLOCK = 50_000
+# As many as a service commits at a time when it is busy.
+_CHUNK_ROWS = 1000
+_ONES = np.ones((_CHUNK_ROWS, 1), np.int8)
 
 
 def synthetic_forest(objects: int, seed: int = 1) -> Links:
@@ -58,8 +61,11 @@ def synthetic_forest(objects: int, seed: int = 1) -> Links:
     return Links(a.astype(np.uint32), b.astype(np.uint32), similarity)
 
 
-def make_state(folder: Path, objects: int) -> None:
-    """Write the database of a partition with one space of that many objects."""
+def make_state(folder: Path, objects: int, dim: int = 1) -> None:
+    """Write the database of a partition with one space of that many objects, with codes of that many values.
+
+    The codes are noise: what is read of them takes as long as of any others.
+    """
     settings = Settings()
     rules = DecodeRules(partition_of=None, max_message_bytes=1 << 20, uint8_offset=128)
     path = database_path(folder, 0)
@@ -68,12 +74,12 @@ def make_state(folder: Path, objects: int) -> None:
     ).close()
     database = open_writer(path, _IDENTITY.meta(), synchronous="off", page_cache_mb=256)
     random = np.random.default_rng(2)
-    descriptor = Descriptor("face", 1, np.ones(1, np.int8))
+    descriptor = Descriptor("face", 1, np.ones(dim, np.int8))
     with transaction(database):
         database.execute(
             "INSERT INTO spaces (space_id, account_id, object_type, descriptor_type, version, dim, floor, "
-            "next_row) VALUES (1, 'demo', 'event', 'face', 1, 1, 0.45, ?)",
-            (objects,),
+            "next_row) VALUES (1, 'demo', 'event', 'face', 1, ?, 0.45, ?)",
+            (dim, objects),
         )
         for begin in range(0, objects, _BLOCK):
             rows = range(begin, min(begin + _BLOCK, objects))
@@ -84,7 +90,10 @@ def make_state(folder: Path, objects: int) -> None:
                 for row in rows
             ]
             insert_objects(database, objects_rows)
-            write_codes(database, 1, begin, np.ones((len(rows), 1), np.int8))
+            for first in range(0, len(rows), _CHUNK_ROWS):
+                count = min(_CHUNK_ROWS, len(rows) - first)
+                codes = random.integers(-127, 128, (count, dim), np.int8) if dim > 1 else _ONES[:count]
+                write_codes(database, 1, begin + first, codes)
         write_links(database, 1, synthetic_forest(objects), merged=True)
     database.close()
 

@@ -8,7 +8,6 @@ from typing import BinaryIO, cast
 
 OWNER = 0o600
 GROUP = 0o640
-FOLDER = 0o750
 
 
 def create(path: Path, mode: int = GROUP) -> BinaryIO:
@@ -22,3 +21,10 @@ def create(path: Path, mode: int = GROUP) -> BinaryIO:
         return os.open(name, flags, mode)
 
     return cast("BinaryIO", open(path, "w+b", opener=opener))
+
+
+def make_folder(path: Path, mode: int = 0o750) -> None:
+    """A folder and those above it, as far as they are not there. Raises OSError."""
+    # `Path.mkdir` gives the mode to the last one only: the names in the others may be of people, too.
+    for missing in reversed([path, *path.parents]):
+        missing.mkdir(mode=mode, exist_ok=True)

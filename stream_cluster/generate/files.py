@@ -86,7 +86,7 @@ def _options_for_files(options: GenerateOptions, *, with_images: bool) -> Genera
 
 def _make_folder(path: Path) -> None:
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=files.FOLDER)
+        files.make_folder(path)
     except OSError as error:
         raise InputError(f"generate: cannot make the folder {path}: {error.strerror}") from error
 

@@ -230,7 +230,7 @@ class SpaceMatcher:
         if self._hnsw is None or self._cache_path is None or self._hnsw.holds_removed:
             return False
         try:
-            self._cache_path.parent.mkdir(parents=True, exist_ok=True, mode=files.FOLDER)
+            files.make_folder(self._cache_path.parent)
             self._hnsw.save(self._cache_path)
         except (OSError, RuntimeError) as error:  # RuntimeError: hnswlib cannot write
             self._notify("hnsw_cache_not_saved", {"error": str(error)})

@@ -219,7 +219,7 @@ def _check_output(output: Path) -> None:
     if output.is_dir():
         raise InputError(f"{output}: found a directory, expected the name of the archive")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True, mode=files.FOLDER)
+        files.make_folder(output.parent)
         with tempfile.TemporaryFile(dir=output.parent):
             pass
     except OSError as error:

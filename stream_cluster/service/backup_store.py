@@ -20,6 +20,7 @@ from typing import Protocol
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 
+from stream_cluster import files
 from stream_cluster.config import Settings
 from stream_cluster.config.settings import BackupS3Settings
 from stream_cluster.errors import BackupsUnavailable, ConfigError
@@ -80,7 +81,7 @@ class DirectoryBackups:
     def check(self) -> None:
         """See `BackupStore.check`."""
         try:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+            files.make_folder(self._directory)
             with tempfile.TemporaryFile(dir=self._directory):
                 pass
         except OSError as error:
@@ -147,7 +148,7 @@ class DirectoryBackups:
     def _written(self, name: PurePosixPath, blocks: Iterable[bytes]) -> Iterator[Path]:
         """A finished file of another name beside the object; gone at the end unless it was renamed."""
         path = self._directory / name
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        files.make_folder(path.parent)
         fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         try:
             with os.fdopen(fd, "wb") as file:

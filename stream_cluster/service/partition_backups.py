@@ -223,7 +223,7 @@ class PartitionBackups:
 @contextlib.contextmanager
 def scratch_file(directory: Path, prefix: str) -> Iterator[Path]:
     """A file of one's own that is gone at the end."""
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    files.make_folder(directory, 0o700)
     fd, name = tempfile.mkstemp(dir=directory, prefix=prefix, suffix=".tmp")
     os.close(fd)
     try:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
+from stream_cluster import files
 from stream_cluster.config import Settings
 from stream_cluster.errors import ConfigError, ResultsUnavailable
 from stream_cluster.model import Interrupt, Progress
@@ -69,7 +70,7 @@ class DirectoryStore:
     def check(self) -> None:
         """See `ResultStore.check`."""
         try:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+            files.make_folder(self._directory)
             with tempfile.TemporaryFile(dir=self._directory):
                 pass
         except OSError as error:

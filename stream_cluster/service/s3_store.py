@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
 
+from stream_cluster import files
 from stream_cluster.config.settings import S3Settings
 from stream_cluster.errors import ConfigError, ResultsUnavailable
 from stream_cluster.model import Interrupt, Progress
@@ -43,7 +44,7 @@ class S3Store:
     def check(self) -> None:
         """See `ResultStore.check`. Writes a small object and removes it."""
         try:
-            self._spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+            files.make_folder(self._spool, 0o700)
             for leftover in self._spool.iterdir():
                 leftover.unlink()
         except OSError as error:

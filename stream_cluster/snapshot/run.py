@@ -146,6 +146,8 @@ def _run(
         curve = drawn(exact, threshold, len(selection))
     lap("quality")
     counts = _counts(view, selection, clustering)
+    if quality.sampled.any():
+        counts["clusters_sampled"] = int(quality.sampled.sum())
     content = ArchiveContent(
         view=view,
         selection=selection,
@@ -155,6 +157,7 @@ def _run(
         images=request.images,
         page=request.page,
         quality=quality,
+        components=clustering.components,
         curve=curve,
         warnings=warnings,
         manifest=_manifest(

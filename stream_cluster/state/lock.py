@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from types import TracebackType
 
+from stream_cluster import files
 from stream_cluster.errors import ConfigError, StateLocked
 
 
@@ -25,7 +26,7 @@ class DirectoryLock:
         """
         self._path = directory / "lock"
         try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+            files.make_folder(directory)
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ConfigError(f"state.directory {directory}: {error.strerror}") from error

@@ -2,67 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
-from tests.support.pages import content_of, sizes_of, write_page
-
-SCREENSHOTS = Path(__file__).parents[2] / "build" / "browser"
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-# A machine that does other things too is slow, but not for ever.
-PATIENCE_MS = 60_000
+from tests.support.browser import Watched, keep, launched
+from tests.support.pages import as_of_average_linkage, content_of, sizes_of, write_page
 
 
 # Not for the session: Playwright has a running event loop while it lives, and other tests have theirs.
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The system's Chromium, with a profile of its own that is thrown away."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        reason = "no Chromium on this machine: apt-get install chromium"
-        if os.environ.get("CI"):
-            pytest.fail(f"CI is set, so a browser is required; {reason}", pytrace=False)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
+    """The system's Chromium."""
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
-@dataclass
-class Tab:
+class Tab(Watched):
     """A page that is open, and what went on in it."""
 
-    page: Page
-    name: str
-    requests: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    """Console errors, exceptions and failed requests."""
-
-    def __post_init__(self) -> None:
-        self.page.set_default_timeout(PATIENCE_MS)
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("requestfailed", lambda request: self.problems.append(f"failed: {request.url}"))
-        self.page.on("pageerror", lambda error: self.problems.append(f"exception: {error}"))
-        self.page.on(
-            "console",
-            lambda message: message.type in {"error", "warning"} and self.problems.append(message.text),
-        )
+    def __init__(self, page: Page, name: str) -> None:
+        super().__init__(page)
+        self.page = page
+        self.name = name
 
     def open(self, path: Path, fragment: str = "") -> Tab:
         """Load a report, until its cards are there."""
@@ -85,8 +50,7 @@ class Tab:
 
     def keep(self, what: str, *, whole: bool = False) -> None:
         """Keep a picture of what is seen now."""
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=SCREENSHOTS / f"{self.name}-{what}.png", full_page=whole)
+        keep(self.page, f"{self.name}-{what}", whole=whole)
 
 
 @pytest.fixture
@@ -114,7 +78,8 @@ def tab(new_tab: Callable[..., Tab]) -> Tab:
 
 @pytest.fixture(scope="session")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Reports by name, made when they are first asked for: a number of clusters, `pictures` or `hostile`."""
+    """Reports by name, made when they are first asked for: a number of clusters, `pictures`, `average` or
+    `hostile`."""
     folder = tmp_path_factory.mktemp("reports")
 
     def report(name: str) -> Path:
@@ -122,6 +87,8 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         if not path.exists():
             if name == "hostile":
                 content = content_of([5, 3, 1], pictures=True, hostile=True)
+            elif name == "average":
+                content = as_of_average_linkage(content_of(sizes_of(200), pictures=True))
             elif name == "pictures":
                 content = content_of(sizes_of(200), pictures=True)
             else:

@@ -149,6 +149,76 @@ def test_an_opened_cluster_shows_its_members_and_its_weakest_pair_side_by_side(r
     assert tab.problems == []
 
 
+def test_what_components_would_have_merged_is_on_cards_in_filters_and_in_the_opened_cluster(reports, tab):
+    tab.open(reports("average"))
+    assert "would have merged these 200 clusters into 180" in tab.page.inner_text(".intro")
+    button = tab.page.locator(".card .component").first
+    assert button.inner_text() == "components: one with 2 others"
+    assert tab.page.locator(".card", has_text="#31").locator(".component").count() == 0
+    button.click()
+    tab.until_found("3 of 200 clusters")
+    assert tab.numbers() == [0, 1, 2]
+    assert tab.page.locator("dialog#cluster").is_hidden()
+
+    tab.page.click(".card [data-open='1']")
+    section = tab.page.locator(".one-component")
+    size = sum(tab.page.evaluate("columns.size.slice(0, 3)"))
+    assert f"one component of {size:,} objects" in section.inner_text()
+    assert [text.split()[0] for text in section.locator(".others button").all_inner_texts()] == ["#0", "#2"]
+    tab.keep("cluster")
+    section.locator("[data-open='2']").click()
+    assert tab.page.inner_text("#cluster-heading").startswith("Cluster 2:")
+    tab.page.click("#close-cluster")
+    tab.page.click("#reset")
+    tab.until_found("200 clusters")
+
+    tab.page.click("#more")
+    tab.page.check("#merged")
+    tab.until_found("30 of 200 clusters")
+    tab.page.click("#reset")
+    tab.until_found("200 clusters")
+    tab.page.select_option("#sort", "component")
+    tab.page.wait_for_function("() => view.order.length === 200 && view.order[0] <= 2")
+    sizes = tab.page.evaluate("view.order.map(c => keys.component[c])")
+    assert sizes == sorted(sizes, reverse=True)
+    tab.keep("page")
+    assert tab.problems == []
+
+
+def test_low_quality_is_marked_on_cards_and_members_and_is_filtered_for(reports, tab):
+    tab.open(reports("average"))
+    low = tab.page.evaluate("columns.low")
+    assert 0 < sum(one > 0 for one in low) < 200
+    tab.page.click("#more")
+    tab.page.check("#low")
+    with_low = [cluster for cluster, count in enumerate(low) if count]
+    tab.until_found(f"{len(with_low)} of 200 clusters")
+    assert tab.numbers() == with_low[:48]
+    assert tab.page.locator(".card .mark-low").count() == min(48, len(with_low))
+    tab.page.click(f".card [data-open='{with_low[0]}']")
+    listed = tab.page.evaluate(
+        "c => Array.from({length: columns.listed[c]}, (_, i) => memberAt(c, i)).slice(0, 60).map(m => m.low)",
+        with_low[0],
+    )
+    assert tab.page.locator(".members .mark-low").count() == sum(listed) > 0
+    # The figures of the first cluster are of a sample, which the page says.
+    tab.page.goto(f"{reports('average').as_uri()}#cluster-0")
+    tab.page.wait_for_selector("html[data-ready]")
+    assert "are of a sample" in tab.page.inner_text(".pair")
+    assert "≥ " in tab.page.inner_text("#cluster-body .measures")
+    assert tab.problems == []
+
+
+def test_a_report_of_components_offers_nothing_that_only_others_have(reports, tab):
+    tab.open(reports("1000"))
+    tab.page.click("#more")
+    assert tab.page.locator("#merged").is_hidden()
+    assert tab.page.locator("#low").is_hidden()
+    options = tab.page.locator("#sort option").all_inner_texts()
+    assert not {"size of the component", "objects of low quality"} & set(options)
+    assert tab.page.locator(".component, .mark-low").count() == 0
+
+
 def test_a_link_to_a_cluster_opens_it(reports, tab):
     tab.open(reports("1000"), "#cluster-30")
     assert tab.page.inner_text("#cluster-heading").startswith("Cluster 30:")
@@ -267,7 +337,7 @@ def test_nothing_runs_and_nothing_is_loaded_but_what_the_page_brought(reports, t
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["0", "pictures", "hostile"])
+@pytest.mark.parametrize("name", ["0", "pictures", "average", "hostile"])
 def test_axe_finds_no_barrier(name, scheme, reports, new_tab):
     tab = new_tab(color_scheme=scheme, reduced_motion="reduce").open(reports(name))
     found = Axe().run(tab.page).response["violations"]
@@ -283,7 +353,7 @@ def test_axe_finds_no_barrier(name, scheme, reports, new_tab):
     assert described == [], json.dumps(described, indent=1)
 
 
-@pytest.mark.parametrize("name", ["pictures", "hostile"])
+@pytest.mark.parametrize("name", ["pictures", "average", "hostile"])
 def test_a_narrow_screen_needs_no_sideways_scrolling(name, reports, new_tab):
     tab = new_tab(viewport={"width": 400, "height": 800}).open(reports(name))
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= 400

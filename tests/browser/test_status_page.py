@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +13,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from stream_cluster.service.status_page import StatusPage
-from tests.support.browser import PATIENCE_MS, Watched, launched
+from tests.support.browser import PATIENCE_MS, Watched, keep
 from tests.support.status_facts import facts
 
-SCREENSHOTS = Path(__file__).parents[2] / "build" / "browser"
 HOSTILE = "<script>window.hit=1</script><img src=x onerror='window.hit=1'>\u202egnp.exe" + "x" * 90
 
 
@@ -60,15 +58,9 @@ def server() -> Iterator[Server]:
     running.stop()
 
 
-@pytest.fixture(scope="module")
-def chromium_here() -> Iterator[Browser]:
-    with launched() as browser:
-        yield browser
-
-
 @pytest.fixture
-def page(chromium_here: Browser) -> Iterator[Page]:
-    context = chromium_here.new_context(viewport={"width": 1280, "height": 1000})
+def page(chromium: Browser) -> Iterator[Page]:
+    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
     yield context.new_page()
     context.close()
 
@@ -78,11 +70,6 @@ def shown(page: Page, server: Server) -> Watched:
     page.goto(f"{server.url}/status")
     page.wait_for_selector("html[data-shown]")
     return watched
-
-
-def keep(page: Page, name: str) -> None:
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"status-{name}.png", full_page=True)
 
 
 def rows(page: Page, table: str) -> list[list[str]]:
@@ -113,7 +100,7 @@ def test_the_page_shows_the_facts_asks_nobody_else_and_has_no_barrier(server, pa
     assert (
         page.locator("#active progress").first.get_attribute("aria-label") == "Progress of task april-gate-4"
     )
-    keep(page, scheme)
+    keep(page, f"status-{scheme}", whole=True)
     assert {url.partition("?")[0] for url in watched.requests} == {
         f"{server.url}/status",
         f"{server.url}/status.json",
@@ -147,7 +134,7 @@ def test_a_service_that_does_not_answer_is_noticed_and_so_is_its_return(server, 
     expect(page.locator("#state")).to_have_text("no answer", timeout=PATIENCE_MS)
     assert "has not answered since" in page.inner_text("#lost")
     assert rows(page, "active")
-    keep(page, "no-answer")
+    keep(page, "status-no-answer", whole=True)
     server.down = False
     expect(page.locator("#state")).to_have_text("ready", timeout=PATIENCE_MS)
     assert page.locator("#lost").is_hidden()
@@ -169,7 +156,7 @@ def test_hostile_text_in_every_field_is_text(server, page):
     assert watched.problems == []
     width = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert width <= 0
-    keep(page, "hostile")
+    keep(page, "status-hostile", whole=True)
 
 
 def test_the_page_fits_a_narrow_window_and_says_what_there_is_not(server, page):
@@ -185,4 +172,4 @@ def test_the_page_fits_a_narrow_window_and_says_what_there_is_not(server, page):
     assert page.inner_text("#partitions") == "No partition is assigned to this worker."
     assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
     assert watched.problems == []
-    keep(page, "empty")
+    keep(page, "status-empty", whole=True)

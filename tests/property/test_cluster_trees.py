@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_cluster.graph.forest import check, maximum_spanning_forest
-from stream_cluster.matching import all_pairs
+from stream_cluster.matching import all_pairs, encode
 from stream_cluster.model import Interrupt, Links, concatenate_links, no_links
 from stream_cluster.snapshot import trees
 from stream_cluster.snapshot.clusters import number_clusters
@@ -27,6 +27,12 @@ class View:
     def codes(self, space, rows):
         self.read = max(self.read, len(rows))
         return self.all[rows]
+
+
+def selection_of(codes, tracks=None, low=None):
+    """All of the codes, each a row."""
+    space = SimpleNamespace(dim=codes.shape[1])
+    return SimpleNamespace(space=space, rows=np.arange(len(codes)), tracks=tracks, low=low)
 
 
 def links_among(codes, cosine):
@@ -66,7 +72,7 @@ def test_every_cluster_has_the_tree_of_its_own_links_and_tracks(block_rows, data
         | st.lists(st.integers(-1, 3), min_size=count, max_size=count).map(lambda x: np.array(x, np.int64))
     )
     cosine = data.draw(st.sampled_from([-0.5, 0.0, 0.3, 0.7]))
-    selection = SimpleNamespace(space=None, rows=np.arange(count), tracks=tracks)
+    selection = selection_of(codes, tracks)
     every = links_among(codes, cosine)
     view = View(codes)
     with pytest.MonkeyPatch.context() as patch:
@@ -74,6 +80,8 @@ def test_every_cluster_has_the_tree_of_its_own_links_and_tracks(block_rows, data
         found = trees.spanning_trees(
             view, selection, clusters, maximum_spanning_forest(every), cosine=cosine, interrupt=Interrupt()
         )
+    assert not found.sampled.any()
+    found = found.links
     weight = dict(
         zip(zip(found.a.tolist(), found.b.tolist(), strict=True), found.similarity.tolist(), strict=True)
     )
@@ -87,4 +95,63 @@ def test_every_cluster_has_the_tree_of_its_own_links_and_tracks(block_rows, data
     assert bool((clusters.numbers[found.a] == clusters.numbers[found.b]).all())
     if tracks is None:
         assert sorted((a, b, similarity) for (a, b), similarity in weight.items()) == expected
-    assert view.read <= max(block_rows, int(clusters.sizes.max(initial=0)))
+
+
+@given(data=st.data(), codes=code_sets(max_rows=24))
+def test_objects_that_the_forest_has_no_links_of_are_in_the_trees(data, codes):
+    count = len(codes)
+    low = np.array(data.draw(st.lists(st.booleans(), min_size=count, max_size=count)), bool)
+    labels = np.unique(np.arange(count) % 3, return_inverse=True)[1].astype(np.int32)
+    clusters = number_clusters(labels)
+    every = links_among(codes, 0.2)
+    forest = maximum_spanning_forest(trees.only(every, ~(low[every.a] | low[every.b])))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trees, "_BLOCK_ROWS", 1)
+        found = trees.spanning_trees(
+            View(codes), selection_of(codes, low=low), clusters, forest, cosine=0.2, interrupt=Interrupt()
+        ).links
+    # A tree that the forest holds together stays as it is, also where an object of low quality is closer.
+    expected = expected_trees(every, None, clusters)
+    made = list(zip(found.a.tolist(), found.b.tolist(), found.similarity.tolist(), strict=True))
+    for number in range(len(clusters)):
+        mine = [link for link in expected if clusters.numbers[link[0]] == number]
+        assert sorted(link for link in made if clusters.numbers[link[0]] == number) == mine
+
+
+def ring(count, dim=32, seed=3):
+    """Codes around a circle: each is close to its neighbours alone."""
+    angle = 2 * np.pi * np.arange(count) / count
+    plane = np.linalg.qr(np.random.default_rng(seed).standard_normal((dim, 2)))[0].T
+    return encode((np.stack((np.cos(angle), np.sin(angle)), axis=1) @ plane).astype(np.float32))
+
+
+@pytest.mark.parametrize(("limit", "most"), [("_MOST_PAIRS", 9_000), ("_MOST_LINKS", 300)])
+def test_beyond_a_limit_a_tree_is_of_a_sample_and_says_so(limit, most, monkeypatch):
+    codes = ring(200)
+    # Two clusters in one component, each in many parts: no two neighbours are in the same.
+    clusters = number_clusters((np.arange(200) % 2).astype(np.int32))
+    every = links_among(codes, 0.9)
+    monkeypatch.setattr(trees, "_BLOCK_ROWS", 50)
+    monkeypatch.setattr(trees, "_QUERY_ROWS", 10)
+    selection = selection_of(codes)
+
+    def made():
+        forest = maximum_spanning_forest(every)
+        return trees.spanning_trees(
+            View(codes), selection, clusters, forest, cosine=0.9, interrupt=Interrupt()
+        )
+
+    whole = made()
+    assert not whole.sampled.any()
+    assert len(whole.links) == 198
+    monkeypatch.setattr(trees, limit, most)
+    part = made()
+    assert part.sampled.any()
+    assert 0 < len(part.links) <= 198
+    check(part.links)
+    # A sample never finds a stronger tree.
+    assert part.links.similarity.sum() < whole.links.similarity.sum()
+    for number in np.flatnonzero(~part.sampled):
+        of_whole = whole.links.similarity[clusters.numbers[whole.links.a] == number]
+        of_part = part.links.similarity[clusters.numbers[part.links.a] == number]
+        assert sorted(of_part) == sorted(of_whole)

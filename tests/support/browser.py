@@ -6,10 +6,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+SCREENSHOTS = Path(__file__).parents[2] / "build" / "browser"
 PATIENCE_MS = 60_000
 """A machine that does other things too is slow, but not for ever."""
 ARGUMENTS = (
@@ -45,11 +47,18 @@ class Watched:
         page.set_default_timeout(PATIENCE_MS)
         self.requests: list[str] = []
         self.problems: list[str] = []
-        """Console errors and warnings, exceptions."""
+        """Console errors and warnings, exceptions and failed requests."""
         page.on("request", lambda request: self.requests.append(request.url))
+        page.on("requestfailed", lambda request: self.problems.append(f"failed: {request.url}"))
         page.on("pageerror", lambda error: self.problems.append(f"exception: {error}"))
         page.on("console", self._said)
 
     def _said(self, message: object) -> None:
         if getattr(message, "type", "") in {"error", "warning"}:
             self.problems.append(str(getattr(message, "text", "")))
+
+
+def keep(page: Page, name: str, *, whole: bool = False) -> None:
+    """Keep a picture of what is seen now, or of the whole page."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from stream_cluster.snapshot.clusters import number_clusters
 from stream_cluster.snapshot.report.charts import Curve
 from stream_cluster.snapshot.report.facts import UNKNOWN_TIME, Facts
 from stream_cluster.snapshot.report.listing import Shown
+from stream_cluster.snapshot.report.merged import merged_by_components
 from stream_cluster.snapshot.report.write import PageContent, make_page
 from stream_cluster.snapshot.selection import PackedStrings
 
@@ -97,6 +99,7 @@ def _quality(clusters, random):
         weakest_b=np.where(several, youngest, -1),
         bridges=np.where(clusters.sizes > 40, random.integers(0, 4, count), 0).astype(np.int32),
         share=clusters.sizes / max(1, n),
+        sampled=np.zeros(count, bool),
         centrality=random.uniform(0.4, 1, n).astype(np.float32),
     )
 
@@ -122,12 +125,41 @@ def manifest_of(clusters, n, *, pictures, hostile):
         "parameters": {
             "object_type": "event", "descriptor_type": "face", "descriptor_version": 62, "dimension": 512,
             "threshold": 0.52, "threshold_cosine": 0.52, "similarity": {"scale": "cosine"},
-            "linkage": "components", "use_track_info": True, "save_images": pictures, "columns": [],
+            "linkage": "components", "min_quality": None, "cannot_link": None, "use_track_info": True,
+            "save_images": pictures, "columns": [],
         },
         "method": "forest",
         "as_of": {"topic": text or "events", "partition": 3, "next_offset": 981_223},
         "counts": counts,
     }  # fmt: skip
+
+
+def as_of_average_linkage(content: PageContent) -> PageContent:
+    """The same clusters, of a task with all that goes with average linkage.
+
+    Of the first thirty clusters, components would have merged three each; every fifth object is of low
+    quality, and the figures of the first cluster are of a sample.
+    """
+    shown = content.shown
+    clusters, n = shown.clusters, len(shown.ids)
+    labels = np.where(clusters.numbers < 30, clusters.numbers // 3, clusters.numbers)
+    components = number_clusters(np.unique(labels, return_inverse=True)[1].astype(np.int32))
+    low = np.arange(n) % 5 == 0
+    shown.quality.sampled[:1] = True
+    counts = content.manifest["counts"] | {
+        "components": {"clusters": len(components), "largest_cluster": int(components.sizes[0])},
+        "low_quality": {"objects": int(low.sum()), "attached": int(low.sum()) - 1, "unattached": 1},
+        "cannot_link": {"objects": 40, "frames": 19, "merges_prevented": 7},
+        "clusters_sampled": 1,
+    }
+    parameters = content.manifest["parameters"] | {
+        "linkage": "average", "min_quality": 0.25, "cannot_link": "same_frame",
+    }  # fmt: skip
+    return replace(
+        content,
+        manifest=content.manifest | {"counts": counts, "parameters": parameters},
+        shown=replace(shown, low=low, merged=merged_by_components(clusters, components)),
+    )
 
 
 def curve_of(n: int, clusters: int) -> Curve:

@@ -7,13 +7,13 @@ import urllib.request
 import zipfile
 from pathlib import PurePosixPath, PureWindowsPath
 
+import msgspec
 import numpy as np
 import pytest
 
 from stream_cluster.config import load_settings
 from stream_cluster.messages import (
     DecodeRules,
-    ObjectMessage,
     RawRecord,
     Rejection,
     decode_events,
@@ -82,14 +82,7 @@ def is_inside(name: str) -> bool:
 
 def object_with_id(object_id, number, image=None):
     plain = message(number, np.eye(8, dtype=np.float32)[number % 8], image=image)
-    return ObjectMessage(
-        account_id=plain.account_id,
-        object_type=plain.object_type,
-        action=plain.action,
-        object_ids=(object_id,),
-        metadata=plain.metadata,
-        descriptors=plain.descriptors,
-    )
+    return msgspec.structs.replace(plain, object_ids=(object_id,))
 
 
 @pytest.mark.parametrize("field", ["account", "object"])
@@ -97,7 +90,7 @@ def test_ids_that_are_paths_are_rejected_and_all_others_are_taken(field):
     def decoded(one):
         account, object_id = (one, "e") if field == "account" else ("acme", one)
         made = message(0, np.ones(8, np.float32), account=account)
-        made = ObjectMessage(account, "event", "upsert", (object_id,), made.metadata, made.descriptors)
+        made = msgspec.structs.replace(made, object_ids=(object_id,))
         record = RawRecord("events", 0, 0, 0, account.encode(), encode_object(made), None)
         return decode_events([record], RULES)[0]
 
@@ -171,7 +164,6 @@ def test_names_in_a_zip_stay_in_it_whatever_objects_and_images_are_called(tmp_pa
         settings=settings,
         threshold=0.6,
         save_images=True,
-        report={"format": "csv"},
     )
     partition.close()
     folder = tmp_path / "unpacked"

@@ -60,6 +60,30 @@ def test_a_photograph_that_lies_on_its_side_is_turned_and_loses_its_metadata():
         assert not image.getexif()
 
 
+def test_a_large_photograph_keeps_its_shape_and_loses_its_comment():
+    source = Image.linear_gradient("L").resize((1600, 900)).convert("RGB")
+    out = io.BytesIO()
+    source.save(out, "JPEG", comment=b"camera 7", quality=95)
+    small = thumbnail(out.getvalue(), 96)
+    assert b"camera 7" not in small
+    with Image.open(io.BytesIO(small)) as image:
+        assert image.size == (96, 54)
+        # What a photograph shows is where it was: the gradient goes from black to white.
+        rows = [image.getpixel((48, row))[0] for row in (0, 13, 27, 40, 53)]
+    assert rows == sorted(rows)
+    assert rows[0] < 12
+    assert rows[-1] > 243
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "1", "P", "LA"])
+def test_colours_of_every_kind_become_a_picture(mode):
+    out = io.BytesIO()
+    Image.new("RGB", (60, 30), (200, 40, 60)).convert(mode).save(out, "JPEG" if mode == "CMYK" else "PNG")
+    with Image.open(io.BytesIO(thumbnail(out.getvalue(), 20))) as image:
+        assert image.size == (20, 10)
+        assert image.mode in {"RGB", "L"}
+
+
 def test_transparent_becomes_white():
     out = io.BytesIO()
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(out, "PNG")
@@ -102,6 +126,41 @@ def test_pictures_come_in_order_through_the_real_program():
 
 def test_a_decoder_that_dies_or_talks_nonsense_costs_its_image_alone():
     assert made(b"a", b"die", b"b", b"nonsense", b"c", b"d") == [b"a", b"", b"b", b"", b"c", b"d"]
+
+
+def test_what_a_decoder_said_before_it_died_is_kept():
+    images = [b"%d" % number if number % 10 else b"die" for number in range(1, 100)]
+    assert made(*images) == [b"" if image == b"die" else image for image in images]
+
+
+def test_images_and_answers_that_are_larger_than_a_pipe_do_not_wait_for_each_other():
+    images = [bytes([number]) * (3 << 20) for number in range(12)]
+    assert made(*images) == images
+
+
+def test_no_more_images_are_read_than_may_be_held():
+    began = []
+
+    def image(number):
+        began.append(number)
+        return b"x" * (1 << 20)
+
+    command = (sys.executable, "-c", _WORKER)
+    with Thumbnailer(96, Interrupt(), command, 60.0) as thumbnailer:
+        for number, _ in enumerate(thumbnailer.make(lambda n=n: image(n) for n in range(40))):
+            assert len(began) - number <= 10  # 8 MiB, the one in hand and the one that was just given
+    assert began == list(range(40))
+
+
+def test_whoever_takes_the_thumbnails_may_take_longer_than_a_decoder():
+    command = (sys.executable, "-c", _WORKER)
+    with Thumbnailer(96, Interrupt(), command, 1.5) as thumbnailer:
+        taken = []
+        for one in thumbnailer.make(lambda n=n: b"%d" % n for n in range(200)):
+            if len(taken) == 50:
+                time.sleep(2.5)
+            taken.append(one)
+    assert taken == [b"%d" % number for number in range(200)]
 
 
 def test_a_decoder_that_hangs_is_ended():

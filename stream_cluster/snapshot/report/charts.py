@@ -65,15 +65,15 @@ class Curve:
         }
 
 
-def curve_svg(curve: Curve) -> str:
-    """The curve as SVG; colours come from the style of the page."""
+def curve_svg(curve: Curve, name: str = "clusters") -> str:
+    """The curve as SVG; colours come from the style of the page. `name`: what is counted."""
     draw = _Drawing(curve)
     shares = curve.largest / max(1, curve.objects)
     parts = [
         f'<svg id="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="curve-title curve-text" '
         f'data-left="{_LEFT}" data-right="{_RIGHT}">',
-        '<title id="curve-title">Clusters at every threshold</title>',
-        f'<desc id="curve-text">{_description(curve)}</desc>',
+        f'<title id="curve-title">{name.capitalize()} at every threshold</title>',
+        f'<desc id="curve-text">{_description(curve, name)}</desc>',
         *draw.grid(_COUNTS, draw.most_clusters, _count_label),
         *draw.grid(_SHARES, draw.most_share, lambda share: f"{100 * share:g}%"),
         *draw.threshold_axis(),
@@ -87,14 +87,14 @@ def curve_svg(curve: Curve) -> str:
     return "".join(parts)
 
 
-def _description(curve: Curve) -> str:
+def _description(curve: Curve, name: str) -> str:
     clusters, singletons, largest = curve.at(curve.chosen)
     text = (
-        f"At the chosen threshold of {curve.chosen:g}: {clusters:,} clusters, {singletons:,} of them with a "
+        f"At the chosen threshold of {curve.chosen:g}: {clusters:,} {name}, {singletons:,} of them with a "
         f"single object, the largest with {largest / max(1, curve.objects):.1%} of the objects."
     )
     if curve.cliff is not None:
-        text += f" Below {curve.cliff:.3g} clusters chain into one."
+        text += f" Below {curve.cliff:.3g} they chain into one."
     return text
 
 

@@ -30,6 +30,9 @@ _SPOKEN = frozenset(
         "without_descriptor",
         "components",
         "images",
+        "low_quality",
+        "cannot_link",
+        "clusters_sampled",
     }
 )
 
@@ -48,7 +51,24 @@ def intro(manifest: Mapping[str, Any]) -> str:
     more = "" if description in {"", heading} else f"<p class=description>{foreign(description, 1024)}</p>\n"
     return (
         f"<h1>{foreign(heading)}</h1>\n{more}<p class=request>{request_in_words(manifest)}</p>\n"
-        f"<p class=stamp>{_stamp(manifest)}</p>"
+        f"{_compared(manifest)}<p class=stamp>{_stamp(manifest)}</p>"
+    )
+
+
+def _compared(manifest: Mapping[str, Any]) -> str:
+    """What the other linkage would have done."""
+    counts = manifest["counts"]
+    if (components := counts.get("components")) is None:
+        return ""
+    merged = counts["clusters"] - components["clusters"]
+    if not merged:
+        return "<p class=note>Connected components at this threshold are the same clusters.</p>\n"
+    share = components["largest_cluster"] / max(1, counts["selected"])
+    return (
+        f"<p class=note>Connected components at this threshold would have merged these "
+        f"{counts['clusters']:,} clusters into {components['clusters']:,}, the largest of "
+        f"{components['largest_cluster']:,} objects ({share:.1%}). Each card says with how "
+        "many others its cluster would be one.</p>\n"
     )
 
 
@@ -114,9 +134,15 @@ def tiles(counts: Mapping[str, Any]) -> str:
             _tile(
                 "Connected components",
                 components["clusters"],
-                f"the largest of {components['largest_cluster']:,}",
+                f"the largest of {components['largest_cluster']:,} objects",
             )
         )
+    if (low := counts.get("low_quality")) is not None:
+        parts.append(
+            _tile("Low quality", low["objects"], f"{low['attached']:,} attached, {low['unattached']:,} left")
+        )
+    if (apart := counts.get("cannot_link")) is not None:
+        parts.append(_tile("Merges prevented", apart["merges_prevented"], "by people of one frame"))
     return "".join(parts)
 
 
@@ -147,6 +173,16 @@ def count_rows(counts: Mapping[str, Any]) -> str:
     if (components := counts.get("components")) is not None:
         rows.append(_row("Connected components at the same threshold", components["clusters"]))
         rows.append(_row("objects of the largest of them", components["largest_cluster"], part=True))
+    if (low := counts.get("low_quality")) is not None:
+        rows.append(_row("Selected objects below the quality asked for", low["objects"]))
+        rows.append(_row("attached to a cluster of others", low["attached"], part=True))
+        rows.append(_row("left, alone or on their own track", low["unattached"], part=True))
+    if (apart := counts.get("cannot_link")) is not None:
+        rows.append(_row("Objects in frames that show several people", apart["objects"]))
+        rows.append(_row("frames", apart["frames"], part=True))
+        rows.append(_row("merges that this alone prevented", apart["merges_prevented"], part=True))
+    if "clusters_sampled" in counts:
+        rows.append(_row("Clusters with a weakest link of a sample", counts["clusters_sampled"]))
     if (images := counts.get("images")) is not None:
         rows.append(_row("Images asked for", images["wanted"]))
         rows.append(_row("in the archive", images["saved"], part=True))
@@ -176,7 +212,9 @@ def parameter_rows(manifest: Mapping[str, Any]) -> str:
         f"{parameters['dimension']} values",
         "Threshold": f"{parameters['threshold']:g}, a cosine of {parameters['threshold_cosine']:.4f}",
         "Scale": ", ".join(f"{name} {value}" for name, value in scale.items() if name != "points"),
-        "Linkage": parameters["linkage"],
+        "Linkage": {"components": "connected components", "average": "average"}[parameters["linkage"]],
+        "Least quality": "none" if parameters["min_quality"] is None else f"{parameters['min_quality']:g}",
+        "Kept apart": "nobody" if parameters["cannot_link"] is None else "objects of one frame",
         "Tracks": "kept together" if parameters["use_track_info"] else "not used",
         "Images": "saved" if parameters["save_images"] else "not asked for",
         "Method": {

@@ -18,6 +18,7 @@ from stream_cluster.model import Interrupt
 from stream_cluster.snapshot.clusters import Clusters
 from stream_cluster.snapshot.paths import safe_name
 from stream_cluster.snapshot.report.facts import UNKNOWN_TIME, Facts
+from stream_cluster.snapshot.report.merged import Merged
 from stream_cluster.snapshot.report.text import shortened
 from stream_cluster.snapshot.selection import PackedStrings
 
@@ -68,6 +69,10 @@ class Shown:
     """Extensions of images; `image` is an index into them."""
     image: npt.NDArray[np.int8]
     """Which extension the saved image of each position has; -1 for none. Shape (n,)."""
+    low: npt.NDArray[np.bool_] | None = None
+    """Whether each position is below the quality that the task asks for; None when it asks for none."""
+    merged: Merged | None = None
+    """What connected components would have merged; None when these are the clusters."""
 
 
 def choose_listing(shown: Shown, most_members: int, budget_bytes: int, tracks_of: TracksOf) -> Listing:
@@ -179,6 +184,14 @@ def cluster_columns(shown: Shown, listing: Listing, base_us: int) -> bytes:
         "sourceCounts": source_counts.tolist(),
         "sources": sources.tolist(),
     }
+    if shown.low is not None:
+        columns["low"] = np.bincount(clusters.numbers[shown.low], minlength=count)[:count].tolist()
+    if shown.merged is not None:
+        component = shown.merged.component[:count]
+        known = int(component.max(initial=-1)) + 1
+        columns["component"] = component.tolist()
+        columns["componentClusters"] = shown.merged.clusters[:known].tolist()
+        columns["componentObjects"] = shown.merged.objects[:known].tolist()
     return encode(columns)
 
 
@@ -275,6 +288,8 @@ def _member_columns(
     columns["central"] = _parts(shown.quality.centrality[at])
     if not np.isnan(shown.facts.quality[at]).all():
         columns["quality"] = _parts(shown.facts.quality[at])
+    if shown.low is not None and shown.low[at].any():
+        columns["low"] = shown.low[at].astype(int).tolist()
     image = shown.image[at]
     if (image >= 0).any():
         columns["image"] = image.tolist()

@@ -35,7 +35,7 @@ def request_in_words(manifest: Mapping[str, Any]) -> str:
     which = f", only those with {_listed(conditions)}" if conditions else ", all of them"
     return (
         f"{subject} of the account {foreign(manifest['account_id'])}{which}. {_linkage(parameters)}"
-        f"{_tracks(parameters)}"
+        f"{_tracks(parameters)}{_gate(parameters)}{_apart(parameters)}"
     )
 
 
@@ -52,6 +52,21 @@ def _linkage(parameters: Mapping[str, Any]) -> str:
 
 def _tracks(parameters: Mapping[str, Any]) -> str:
     return " Objects of one track are kept together." if parameters["use_track_info"] else ""
+
+
+def _gate(parameters: Mapping[str, Any]) -> str:
+    if parameters["min_quality"] is None:
+        return ""
+    return (
+        f" Objects of a quality below {parameters['min_quality']:g} form no cluster: each joins the "
+        "one that it is most similar to, or stays by itself."
+    )
+
+
+def _apart(parameters: Mapping[str, Any]) -> str:
+    if parameters["cannot_link"] is None:
+        return ""
+    return " Objects of one frame and different tracks are different people, and are never put together."
 
 
 def _condition(name: str, value: Any) -> str:

@@ -11,6 +11,8 @@ from functools import partial
 from importlib import resources
 from typing import Any
 
+import numpy as np
+
 from stream_cluster.config import PageSettings
 from stream_cluster.model import Interrupt, Progress
 from stream_cluster.snapshot.report import head
@@ -63,6 +65,19 @@ def make_page(
     Raises:
         Cancelled, TaskError: by `interrupt`.
     """
+    with Thumbnailer(settings.thumbnail_px, interrupt) as thumbnailer:
+        if bool((content.shown.image >= 0).any()):
+            thumbnailer.start()  # while it is chosen what is listed
+        return _make_page(content, settings, thumbnailer, interrupt, progress)
+
+
+def _make_page(
+    content: PageContent,
+    settings: PageSettings,
+    thumbnailer: Thumbnailer,
+    interrupt: Interrupt,
+    progress: Progress,
+) -> tuple[list[bytes], dict[str, int]]:
     progress("page", 0.0)
     shown = content.shown
     curve = None if content.curve is None else content.curve.thinned()
@@ -86,8 +101,8 @@ def make_page(
         blocks.pop()
         begins.pop()
     left -= spent
-    pictures = _Pictures(content, listing, settings, left)
-    picture_blocks = list(pictures.blocks(interrupt, progress))
+    pictures = _Pictures(content, listing, thumbnailer, left)
+    picture_blocks = list(pictures.blocks(progress))
     facts = _page_facts(content, begins, base_us, pictures)
     data = [
         _block("facts", encode(facts)),
@@ -125,6 +140,8 @@ def _page_facts(content: PageContent, begins: list[int], base_us: int, pictures:
         "pictured": pictures.pictured,
         "idName": f"{manifest['parameters']['object_type']}_id",
         "threshold": manifest["parameters"]["threshold"],
+        "average": manifest["parameters"]["linkage"] == "average",
+        "sampled": np.flatnonzero(shown.quality.sampled).tolist(),
         "warned": sorted({one["cluster"] for one in content.warnings if one.get("cluster") is not None}),
     }
 
@@ -133,11 +150,11 @@ class _Pictures:
     """Thumbnails of listed members, as many as fit."""
 
     def __init__(
-        self, content: PageContent, listing: Listing, settings: PageSettings, budget_bytes: int
+        self, content: PageContent, listing: Listing, thumbnailer: Thumbnailer, budget_bytes: int
     ) -> None:
         self._content = content
         self._listing = listing
-        self._settings = settings
+        self._thumbnailer = thumbnailer
         self._left = budget_bytes
         self.pictured: list[int] = []
         """Which listed member each thumbnail is of."""
@@ -148,13 +165,13 @@ class _Pictures:
         """Thumbnails in the page."""
         return len(self.pictured)
 
-    def blocks(self, interrupt: Interrupt, progress: Progress) -> Iterator[bytes]:
+    def blocks(self, progress: Progress) -> Iterator[bytes]:
         """JSON lists of JPEGs in base64."""
         order = picture_order(self._content.shown, self._listing)
         if not len(order):
             return
         block: list[str] = []
-        for index, text in self._texts(order, interrupt, progress):
+        for index, text in self._texts(order, progress):
             self.pictured.append(index)
             block.append(text)
             if len(block) == _BLOCK_PICTURES:
@@ -163,24 +180,23 @@ class _Pictures:
         if block:
             yield encode(block)
 
-    def _texts(self, order: Positions, interrupt: Interrupt, progress: Progress) -> Iterator[tuple[int, str]]:
+    def _texts(self, order: Positions, progress: Progress) -> Iterator[tuple[int, str]]:
         members = self._listing.members
 
         def images() -> Iterator[Callable[[], bytes]]:
             for position in members[order].tolist():
                 yield partial(self._content.image_of, position)
 
-        with Thumbnailer(self._settings.thumbnail_px, interrupt) as thumbnailer:
-            for index, made in zip(order.tolist(), thumbnailer.make(images()), strict=False):
-                if not made:
-                    self.undecodable += 1
-                    continue
-                text = base64.b64encode(made).decode()
-                self._left -= len(text) + _PICTURE_OVERHEAD_BYTES
-                if self._left < 0:
-                    return
-                progress("page", 0.3 + 0.7 * (self.made / len(order)))
-                yield index, text
+        for index, made in zip(order.tolist(), self._thumbnailer.make(images()), strict=False):
+            if not made:
+                self.undecodable += 1
+                continue
+            text = base64.b64encode(made).decode()
+            self._left -= len(text) + _PICTURE_OVERHEAD_BYTES
+            if self._left < 0:
+                return
+            progress("page", 0.3 + 0.7 * (self.made / len(order)))
+            yield index, text
 
 
 def _block(name: str, data: bytes) -> bytes:
@@ -200,7 +216,7 @@ def _template(content: PageContent, curve: Curve | None) -> tuple[bytes, bytes]:
         "intro": head.intro(manifest),
         "warnings": f'<ul class=warnings aria-label="Warnings">{warnings}</ul>' if warnings else "",
         "tiles": head.tiles(manifest["counts"]),
-        "curve": "" if curve is None else _curve_section(curve),
+        "curve": "" if curve is None else _curve_section(curve, manifest["parameters"]["linkage"]),
         "sizes": size_rows(content.shown.clusters.sizes),
         "counts": head.count_rows(manifest["counts"]),
         "parameters": head.parameter_rows(manifest),
@@ -215,8 +231,15 @@ def _template(content: PageContent, curve: Curve | None) -> tuple[bytes, bytes]:
     return before, after
 
 
-def _curve_section(curve: Curve) -> str:
-    parts = {"svg": curve_svg(curve), "rows": curve_table(curve)}
+def _curve_section(curve: Curve, linkage: str) -> str:
+    # Of average linkage there is no such curve: its clusters at one threshold do not tell those at another.
+    name = "clusters" if linkage == "components" else "connected components"
+    parts = {
+        "svg": curve_svg(curve, name),
+        "rows": curve_table(curve),
+        "heading": f"{name.capitalize()} at every threshold",
+        "name": name,
+    }
     return _PLACE.sub(lambda match: parts[match[1]], _file("curve.html"))
 
 

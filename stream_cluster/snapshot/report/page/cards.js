@@ -61,20 +61,37 @@ function cameraList(cluster, most) {
   return begin === end ? null : list;
 }
 
+function lowNote(cluster) {
+  const low = columns.low === undefined ? 0 : columns.low[cluster];
+  return low === 0 ? null : make("p", { class: "mark-low" }, columns.size[cluster] === 1 ? "low quality" : `${number(low)} of low quality`);
+}
+
+// Clusters that connected components would have made one of.
+const componentOf = (cluster) => columns.component === undefined ? -1 : columns.component[cluster];
+
+function componentButton(cluster) {
+  const component = componentOf(cluster);
+  if (component < 0) return null;
+  const others = plural(columns.componentClusters[component] - 1, "other", "others");
+  return make("button", { type: "button", class: "component", "data-component": component,
+    "aria-label": `Components would merge cluster ${cluster} with ${others}: show them` },
+    `components: one with ${others}`);
+}
+
 function card(cluster) {
   const size = columns.size[cluster];
   const open = make("button", { type: "button", class: "open", "data-open": cluster },
     make("span", { class: "count" }, plural(size, "object", "objects")), make("span", { class: "number" }, `#${cluster}`));
   const measures = size === 1 ? null : make("dl", { class: "measures" },
     measure("cohesion", share(columns.cohesion[cluster]), false),
-    measure("weakest link", share(columns.weakest[cluster]), columns.bridges[cluster] > 0),
+    measure("weakest link", weakestOf(cluster), columns.bridges[cluster] > 0),
     columns.bridges[cluster] > 0 ? measure("bridges", number(columns.bridges[cluster]), true) : null);
   const member = hasPictures ? memberAt(cluster, columns.cover[cluster]) : null;
   return make("li", { class: facts.warned.includes(cluster) ? "card warned" : "card" },
     member === null ? null : face(member),
     make("div", { class: "text" }, make("h3", {}, open),
       make("p", { class: "when" }, ...spanOf(cluster)),
-      cameraList(cluster, 3), measures));
+      cameraList(cluster, 3), measures, lowNote(cluster), componentButton(cluster)));
 }
 
 function showPage(page, focus) {

@@ -17,6 +17,7 @@ function captioned(member, extra) {
     make("span", {}, timeText(member.time)),
     member.source === null ? null : make("span", {}, foreign(member.source)),
     member.track === null ? null : make("span", { class: "track" }, "track ", foreign(member.track)),
+    member.low ? make("span", { class: "mark-low" }, "low quality") : null,
     extra));
 }
 
@@ -27,12 +28,33 @@ function weakestPair(cluster) {
   if (a < 0 || b < 0) return null;
   const below = columns.bridges[cluster] > 0
     ? ` The cluster hangs together by ${plural(columns.bridges[cluster], "bridge, a link", "bridges, links")} just above the threshold without which it falls into large parts.` : "";
+  const ofSample = sampled.has(cluster) ? " The cluster is too large to compare all of it: the pair and the bridges are of a sample." : "";
   return make("section", { class: "pair", "aria-labelledby": "pair-heading" },
     make("h3", { id: "pair-heading" }, "The weakest link"),
     make("div", { class: "two" }, captioned(memberAt(cluster, a), null),
       make("p", { class: "between" }, make("strong", {}, (columns.weakest[cluster] / 10000).toFixed(4)), make("span", {}, "similarity")),
       captioned(memberAt(cluster, b), null)),
-    make("p", { class: "note" }, `The pair that holds this cluster together least; the threshold is ${facts.threshold}.` + below));
+    make("p", { class: "note" }, `The pair that holds this cluster together least; the threshold is ${facts.threshold}.` + below + ofSample));
+}
+
+const COMPONENT_AT_ONCE = 40;
+
+function componentNote(cluster) {
+  const component = componentOf(cluster);
+  if (component < 0) return null;
+  const count = columns.componentClusters[component];
+  const others = [];
+  for (let other = 0; other < clusterCount && others.length < COMPONENT_AT_ONCE; other++) {
+    if (other !== cluster && columns.component[other] === component) others.push(other);
+  }
+  const list = make("ul", { class: "others" }, ...others.map((other) => make("li", {},
+    make("button", { type: "button", "data-open": other }, `#${other}`, make("span", {}, ` ${plural(columns.size[other], "object", "objects")}`)))));
+  return make("section", { class: "one-component", "aria-labelledby": "component-heading" },
+    make("div", { class: "heading" }, make("h3", { id: "component-heading" }, "What connected components would have merged"),
+      make("button", { type: "button", "data-component": component }, "Show their cards")),
+    make("p", { class: "note" }, `At this threshold links connect this cluster with ${plural(count - 1, "other", "others")}: `
+      + `one component of ${plural(columns.componentObjects[component], "object", "objects")}. `
+      + (others.length < count - 1 ? `The largest ${others.length}:` : "They are:")), list);
 }
 
 function memberList(cluster) {
@@ -82,9 +104,9 @@ function openCluster(cluster) {
       fact("seen", ...spanOf(cluster)),
       fact("share of the objects", `${(100 * size / Math.max(1, facts.objects)).toFixed(2)} %`),
       size === 1 ? null : fact("cohesion", share(columns.cohesion[cluster])),
-      size === 1 ? null : fact("weakest link", share(columns.weakest[cluster])),
+      size === 1 ? null : fact("weakest link", weakestOf(cluster)),
       size === 1 ? null : fact("bridges", number(columns.bridges[cluster]))),
-    cameraList(cluster, 40), weakestPair(cluster), memberList(cluster),
+    cameraList(cluster, 40), weakestPair(cluster), componentNote(cluster), memberList(cluster),
   ].filter((part) => part !== null));
   const at = view.order.indexOf(cluster);
   byId("previous-cluster").disabled = at <= 0;

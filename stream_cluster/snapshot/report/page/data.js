@@ -22,6 +22,8 @@ function totals(counts) {
 const memberStarts = totals(columns.listed);
 const sourceStarts = totals(columns.sourceCounts);
 
+const sampled = new Set(facts.sampled);
+
 const pictureOf = new Int32Array(memberStarts[clusterCount]).fill(-1);
 facts.pictured.forEach((member, number) => { pictureOf[member] = number; });
 
@@ -59,6 +61,7 @@ function memberAt(cluster, index) {
     track: block.track[local] < 0 ? null : block.tracks[block.track[local]],
     central: block.central[local] / 10000,
     quality: block.quality === undefined || block.quality[local] === null ? null : block.quality[local] / 10000,
+    low: block.low !== undefined && block.low[local] === 1,
     picture: pictureOf[at],
     path: extension === null ? null
       : `images/${cluster}/${encodeURIComponent(block.names[local] ?? id)}.${extension}`,
@@ -73,6 +76,8 @@ function pictureAddress(number) {
 const number = (value) => value.toLocaleString("en-US");
 const plural = (count, one, many) => `${number(count)} ${count === 1 ? one : many}`;
 const share = (value) => value === null ? "–" : (value / 10000).toFixed(3);
+// Of a sample of its links, a weakest link is a lower bound.
+const weakestOf = (cluster) => (sampled.has(cluster) && columns.weakest[cluster] !== null ? "≥ " : "") + share(columns.weakest[cluster]);
 const visible = (text) => text.replace(UNSEEN, (found) => "\\u" + found.charCodeAt(0).toString(16).padStart(4, "0"));
 
 function timeText(milliseconds) {

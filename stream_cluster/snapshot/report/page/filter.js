@@ -9,9 +9,11 @@ const keys = {
   last: columns.last,
   span: columns.first.map((first, cluster) => first === null ? null : columns.last[cluster] - first),
   cameras: columns.sourceCounts,
+  component: columns.component?.map((component, cluster) => component < 0 ? columns.size[cluster] : columns.componentObjects[component]),
+  low: columns.low,
 };
 // What is looked for comes first: large clusters, loose ones, early ones.
-const descending = { size: true, cohesion: false, weakest: false, bridges: true, first: false, last: true, span: true, cameras: true };
+const descending = { size: true, cohesion: false, weakest: false, bridges: true, first: false, last: true, span: true, cameras: true, component: true, low: true };
 
 function matching(text, inTracks, inIds) {
   const wanted = text.toLowerCase();
@@ -56,6 +58,8 @@ function tests() {
   between(columns.cohesion, scaled(numberOf("cohesion-from")), scaled(numberOf("cohesion-to")));
   between(columns.last, timeOf("time-from"), null);
   between(columns.first, null, timeOf("time-to"));
+  if (byId("merged").checked) found.push((cluster) => columns.component[cluster] >= 0);
+  if (byId("low").checked) found.push((cluster) => columns.low[cluster] > 0);
   if (byId("bridged").checked) found.push((cluster) => columns.bridges[cluster] > 0);
   const source = valueOf("source");
   if (source !== null) {
@@ -68,7 +72,10 @@ function tests() {
   }
   const text = valueOf("search"), track = valueOf("track");
   if (text !== null && /^#\d+$/.test(text)) found.push((cluster) => cluster === Number(text.slice(1)));
-  else if (text !== null) {
+  else if (text !== null && columns.component !== undefined && /^component \d+$/.test(text)) {
+    const component = Number(text.slice(10));
+    found.push((cluster) => columns.component[cluster] === component);
+  } else if (text !== null) {
     const hits = matching(text, true, true);
     found.push((cluster) => hits[cluster] === 1);
   }

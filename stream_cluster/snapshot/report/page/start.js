@@ -27,8 +27,10 @@ if (["light", "dark"].includes(stored())) setTheme(stored());
 byId("print").addEventListener("click", () => window.print());
 
 document.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-open]");
-  if (button !== null) openCluster(Number(button.dataset.open));
+  const button = event.target.closest("[data-open], [data-component]");
+  if (button === null) return;
+  if (button.dataset.component === undefined) openCluster(Number(button.dataset.open));
+  else showComponent(Number(button.dataset.component));
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "/" && !dialog.open && !/^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) {
@@ -36,6 +38,15 @@ document.addEventListener("keydown", (event) => {
     byId("search").focus();
   }
 });
+
+function showComponent(component) {
+  if (dialog.open) dialog.close();
+  form.reset();
+  byId("search").value = `component ${component}`;
+  refresh();
+  byId("clusters").scrollIntoView();
+  byId("clusters").focus({ preventScroll: true });
+}
 
 let waiting = 0;
 function refreshSoon() {
@@ -76,6 +87,15 @@ function showSources() {
   select.closest("label").hidden = facts.sources.length === 0;
 }
 
+function showWhatThereIs() {
+  for (const [name, column] of [["component", columns.component], ["low", columns.low]]) {
+    if (column === undefined) continue;
+    const text = { component: "size of the component", low: "objects of low quality" }[name];
+    byId("sort").append(make("option", { value: name }, text));
+    byId(name === "component" ? "merged" : "low").closest("label").hidden = false;
+  }
+}
+
 function showLeftOut() {
   const parts = [];
   if (clusterCount < facts.clusters) {
@@ -108,7 +128,7 @@ function startCurve() {
     line.setAttribute("visibility", "visible");
     slider.value = index;
     const largest = (100 * curve.largest[index] / Math.max(1, facts.objects)).toFixed(1);
-    const text = `At ${curve.thresholds[index].toFixed(3)}: ${plural(curve.clusters[index], "cluster", "clusters")}, `
+    const text = `At ${curve.thresholds[index].toFixed(3)}: ${facts.average ? plural(curve.clusters[index], "component", "components") : plural(curve.clusters[index], "cluster", "clusters")}, `
       + `${number(curve.singletons[index])} of a single object; the largest has ${largest} % of the objects.`;
     byId("curve-reading").textContent = text;
     slider.setAttribute("aria-valuetext", text);
@@ -130,6 +150,7 @@ function openNamed() {
 
 function start() {
   showSources();
+  showWhatThereIs();
   showLeftOut();
   showDirection();
   refresh();
