@@ -11,7 +11,7 @@ ARGS ?=
 .DELETE_ON_ERROR:
 .PHONY: help setup demo check lint test-faults test-faults-short check-native check-aarch64 check-deploy deploy-files overview report-picture test test-all bench bench-ingest bench-snapshot bench-faces \
 	bench-kernel bench-peers bench-seed-table bench-stream bench-crossover bench-images bench-report bench-selection bench-deletes \
-	bench-updates bench-linkage bench-linkage-scale bench-migration bench-accounts bench-hostile fuzz soak audit face-statistics docs lock clean
+	bench-updates bench-cells bench-linkage bench-linkage-scale bench-migration bench-accounts bench-hostile fuzz soak audit face-statistics docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -101,8 +101,8 @@ test-faults: setup ## Every way to break the service, on real brokers; as root i
 test-faults-short: setup ## The part of test-faults that CI runs
 	$(BIN)/python -m pytest tests/faults -m faults_short $(ARGS)
 
-test-all: $(DEPLOY_TOOLS) ## Every test
-	$(BIN)/python -m pytest $(ARGS)
+test-all: $(DEPLOY_TOOLS) ## Every test, with all examples of the property tests
+	STREAM_CLUSTER_EXAMPLES=all $(BIN)/python -m pytest $(ARGS)
 
 bench: ## List the benchmarks
 	@awk -F ':.*## ' '/^bench-[a-z-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -139,6 +139,13 @@ bench-stream: setup ## Benchmark: events per second and latency beside up to a m
 
 bench-crossover: setup ## Benchmark: exact matching against HNSW by the number of resident objects
 	$(BIN)/python -m benchmarks.crossover --write benchmarks/results/crossover.json $(ARGS)
+
+# A folder for codes, 6 GB of them for everything; PARTS=... runs some parts, see the module.
+CELLS_DATA ?= build/cells
+PARTS ?= all
+bench-cells: setup ## Benchmark: cells at one and ten million objects, batch, streams, deletions, growth, beside peers
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks.cells $(PARTS) --data $(CELLS_DATA) --write benchmarks/results/cells.json $(ARGS)
 
 bench-migration: setup ## Benchmark: what ingest notices while a space changes from exact matching to HNSW
 	$(BIN)/python -m benchmarks.migration --write benchmarks/results/migration.json $(ARGS)

@@ -89,7 +89,7 @@ def measure(rows: int, rate: float, after_s: float, spare: int) -> dict[str, dic
     """One result for each phase."""
     say = Console(stderr=True).print
     matchers: list[SpaceMatcher] = []
-    settings = Settings(matching=MatchingSettings(engine="auto", hnsw_after=rows))
+    settings = Settings(matching=MatchingSettings(engine="auto", hnsw_after=rows, cells_after=1 << 40))
 
     def make(dim: int, _: object) -> SpaceMatcher:
         matchers.append(SpaceMatcher(dim, settings.matching))

@@ -25,6 +25,7 @@ from stream_cluster.config import field_docs, field_table
 from stream_cluster.config.image_roots import DirectoryRoot, HttpRoot, S3Root
 from stream_cluster.errors import TASK_ERRORS
 from stream_cluster.matching import CodeStore
+from stream_cluster.matching.cell_store import CellStore
 from stream_cluster.matching.hnsw import HnswMatcher
 from stream_cluster.matching.kernel import Sketch
 from stream_cluster.messages import EVENT_COLUMNS, FACE_COLUMNS
@@ -116,8 +117,18 @@ def capacity() -> str:
         # The store is empty; the graph has room for its first capacity.
         per_element = graph.nbytes // graph._index.get_max_elements()
         codes, sketched = _store_bytes(dim), _store_bytes(dim, sketched=True)
-        rows.append([str(dim), str(codes), str(sketched), str(per_element + sketched)])
-    return table(["dimension", "exact, bytes", "exact with sketches, bytes", "hnsw, bytes"], rows)
+        rows.append([str(dim), str(codes), str(sketched), str(_cell_bytes(dim)), str(per_element + sketched)])
+    return table(
+        ["dimension", "exact, bytes", "exact with sketches, bytes", "cells, bytes", "hnsw, bytes"], rows
+    )
+
+
+def _cell_bytes(dim: int) -> int:
+    """In full blocks; the last block of each cell is half empty on average."""
+    store = CellStore(dim)
+    blocks = 64  # a power of two, as many as have been allocated then
+    store.append(np.ones((64 * blocks, dim), np.int8), np.repeat(store.take_cells(1), 64 * blocks))
+    return store.nbytes // (64 * blocks)
 
 
 def _store_bytes(dim: int, *, sketched: bool = False) -> int:
@@ -316,7 +327,7 @@ def _leaves(value: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, item in value.items():
         if isinstance(item, dict):
             yield from _leaves(item, f"{prefix}{name}.")
-        else:
+        elif not (isinstance(item, list) and item and isinstance(item[0], dict)):  # those are for the file
             yield prefix + name, item
 
 

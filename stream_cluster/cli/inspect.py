@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from stream_cluster.cli.display import print_facts, print_json, print_table
 from stream_cluster.cli.failures import EXIT_CODES_HELP
 
 if TYPE_CHECKING:
+    from stream_cluster.matching.costs import Costs
     from stream_cluster.state.inspect import PartitionReport, SpaceReport
 
 EPILOG = f"""\
@@ -32,16 +34,38 @@ def inspect(
     as_json: options.AsJson = False,
 ) -> None:
     """Show offsets, spaces, forests, tasks and sizes of a state directory; changes nothing."""
+    from dataclasses import asdict
+
+    from stream_cluster.matching.costs import load
     from stream_cluster.state.inspect import inspect_directory
 
     reports = inspect_directory(directory)
+    costs = load(directory)
     if as_json:
-        print_json({"partitions": [_as_dict(report) for report in reports]})
+        measured = None if costs is None else asdict(costs)
+        print_json({"partitions": [_as_dict(report) for report in reports], "matching_costs": measured})
         return
     for number, report in enumerate(reports):
         if number:
             typer.echo()
         _show(report)
+        if costs is not None:
+            _explain(report, costs)
+
+
+def _explain(report: PartitionReport, costs: Costs) -> None:
+    """Why `auto` chooses what it does: what an event costs with each engine."""
+    from stream_cluster.matching.costs import ENGINES
+
+    facts = {}
+    for space in report.spaces:
+        record = space.record
+        each = ", ".join(
+            f"{engine} {costs.event_s(engine, record.next_row, record.dim) * 1e6:,.0f}" for engine in ENGINES
+        )
+        facts[f"microseconds an event, {record.key.account_id} version {record.key.version}"] = each
+    if facts:
+        print_facts(facts)
 
 
 def _as_dict(report: PartitionReport) -> dict[str, Any]:
@@ -78,6 +102,7 @@ def _space_as_dict(space: SpaceReport) -> dict[str, Any]:
         "forest_links": {"merged": space.merged_links, "pending": space.pending_links},
         "floor_cosine": record.floor_cosine,
         "code_bytes": space.code_bytes,
+        "matching": dict(space.matching),
     }
 
 
@@ -112,6 +137,8 @@ def _spaces(spaces: list[SpaceReport]) -> Table:
         "pending",
         "floor cosine",
         "code bytes",
+        "engine",
+        "recall",
     )
     for name in numbers:
         table.add_column(name, justify="right")
@@ -128,5 +155,14 @@ def _spaces(spaces: list[SpaceReport]) -> Table:
             *(f"{number:,}" for number in (*counts, *links)),
             f"{record.floor_cosine:g}",
             f"{space.code_bytes:,}",
+            str(space.matching["engine"]),
+            _recall(space.matching["recall"]),
         )
     return table
+
+
+def _recall(recall: Mapping[str, Any] | None) -> str:
+    """What was measured of the links found; empty when all are."""
+    if recall is None or not recall["links_true"]:
+        return ""
+    return f"{recall['links_found'] / recall['links_true']:.2%}"

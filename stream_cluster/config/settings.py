@@ -166,16 +166,66 @@ class MatchingSettings(_Section, frozen=True, kw_only=True):
     """How links are found."""
 
     engine: Annotated[
-        Literal["auto", "exact", "hnsw"],
-        Meta(description="Matcher of a space; auto is exact until the space holds hnsw_after objects."),
+        Literal["auto", "exact", "cells", "hnsw"],
+        Meta(description="Matcher of a space; auto is exact until another is faster on this machine."),
     ] = "auto"
     descriptor_version: DescriptorVersion = DescriptorVersion()
     # Exact matching was faster at every size of benchmarks/results/crossover.json, 200,000 at most. Its time
     # grows with the rows, that of HNSW hardly: they would meet at about 1.2 million, where HNSW misses links
     # and needs six times the memory, so auto leaves a wide margin.
-    hnsw_after: Annotated[int, Meta(ge=1, description="Objects of a space above which auto uses hnsw.")] = (
-        2_000_000
-    )
+    hnsw_after: Annotated[
+        int, Meta(ge=1, description="Objects of a space below which auto never uses hnsw.")
+    ] = 2_000_000
+    # Above it, auto takes what costs least on this machine (`matching.costs`). Below, exact matching keeps up
+    # with thousands of events a second on slow machines too, and misses nothing.
+    cells_after: Annotated[
+        int, Meta(ge=1, description="Objects of a space below which auto never uses cells.")
+    ] = 200_000
+    target_recall: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="Share of the links above the default threshold that cells have to find.",
+        ),
+    ] = 0.995
+    cells_budget_share: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="Share of a space that a query should be compared with at most; more is reported.",
+        ),
+    ] = 0.05
+    cells_sample_share: Annotated[
+        float,
+        Meta(ge=0, le=1, description="Comparisons of cells to measure recall / those to find links."),
+    ] = 0.1
+    rematch_engine: Annotated[
+        Literal["auto", "exact", "cells"],
+        Meta(
+            description="How selections are matched again; auto is exact unless that takes rematch_exact_s."
+        ),
+    ] = "auto"
+    rematch_exact_s: Annotated[
+        float,
+        Meta(gt=0, le=86_400, description="Seconds of exact matching above which a re-match uses cells."),
+    ] = 120.0
+    second_chance_share: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="Share of the time that goes into finding links that cells missed; none of it where "
+            "cluster updates are told.",
+        ),
+    ] = 0.1
+    map_codes: Annotated[
+        bool,
+        Meta(
+            description="Whether codes in cells lie in a mapped file of the state directory, not in memory."
+        ),
+    ] = False
     hnsw_m: Annotated[int, Meta(ge=2, le=128, description="Links per node of the HNSW graph.")] = 16
     hnsw_ef_construction: Annotated[
         int, Meta(ge=2, le=10_000, description="Candidates kept while a node is inserted.")

@@ -52,7 +52,9 @@ def merge_above(
         Cancelled, TaskError: by `interrupt`; the groups are then of no use.
     """
     level = np.float32(threshold_cosine)
-    links = groups.allowed(_select(links, links.similarity > level))
+    above = links.similarity > level
+    # No second copy of what may be hundreds of megabytes.
+    links = groups.allowed(links if above.all() else _select(links, above))
     total = max(len(links), 1)
     while len(links):
         for _ in range(_ROUNDS):

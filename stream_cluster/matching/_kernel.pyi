@@ -57,6 +57,60 @@ class PackedRows:
     def gather_norms(self, rows: npt.NDArray[np.uint32]) -> npt.NDArray[np.float32]: ...
     def is_removed(self, rows: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]: ...
 
+class CellRows:
+    """Codes of one space in packed blocks of 64 rows that each belong to one cell; see `native/cell_rows.h`.
+
+    Not thread-safe: `cell_store` keeps changes apart from each other, from reading and from searches.
+    """
+
+    def __init__(self, dim: int, file: int = -1) -> None:
+        """With an open file, which is closed with the rows, codes lie there and not in memory.
+
+        Raises ValueError unless 1 <= dim <= 4096.
+        """
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def removed_count(self) -> int: ...
+    @property
+    def nbytes(self) -> int:
+        """Bytes allocated, those of the file included."""
+
+    @property
+    def file_bytes(self) -> int: ...
+    @property
+    def cell_count(self) -> int: ...
+    @property
+    def block_count(self) -> int:
+        """Blocks ever used, empty ones included."""
+
+    def sizes(self) -> npt.NDArray[np.uint32]:
+        """Rows of each cell."""
+
+    def __len__(self) -> int:
+        """Rows ever appended, removed ones included."""
+
+    def add_cells(self, count: int) -> None: ...
+    def append(self, codes: npt.NDArray[np.int8], cells: npt.NDArray[np.uint32]) -> None:
+        """Add rows, shape (n, dim), C-contiguous, each to a cell; 2**32 - 1: a removed row.
+
+        Raises ValueError for -128, IndexError for a cell that is not there; nothing is added then. Raises
+        MemoryError when there is no room.
+        """
+
+    def move(self, rows: npt.NDArray[np.uint32], cells: npt.NDArray[np.uint32]) -> None:
+        """Move rows to other cells. These raise IndexError for a row or cell that is not there."""
+
+    def remove(self, rows: npt.NDArray[np.uint32]) -> None: ...
+    def gather(self, rows: npt.NDArray[np.uint32]) -> npt.NDArray[np.int8]: ...
+    def gather_norms(self, rows: npt.NDArray[np.uint32]) -> npt.NDArray[np.float32]: ...
+    def is_removed(self, rows: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]: ...
+    def cell_of(self, rows: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+        """2**32 - 1 for removed rows."""
+
+    def rows_of(self, cell: int) -> npt.NDArray[np.uint32]: ...
+
 class Run:
     """A comparison under way. The thread that calls `next` works too. Used by one thread at a time."""
 
@@ -137,6 +191,63 @@ def pairs_of_packed(
 
     Without `rows` and `sketch`, the sketches of the packed rows are used.
     """
+
+def nearest(
+    centroids: PackedRows,
+    codes: npt.NDArray[np.int8],
+    margin: float,
+    *,
+    most: int,
+    threads: int,
+    path: str,
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
+    """(offsets, rows of `centroids`, similarity): those less than `margin` below the best, the best first.
+
+    Those of code q are offsets[q] to offsets[q + 1]: at most `most`, at least one. Without the GIL.
+    """
+
+def best(
+    centroids: PackedRows, codes: npt.NDArray[np.int8], *, threads: int, path: str
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
+    """(row of `centroids`, similarity) of the best for each code; the lowest row of equal ones."""
+
+def add_up(
+    codes: npt.NDArray[np.int8], centroid: npt.NDArray[np.uint32], centroids: int, *, threads: int
+) -> npt.NDArray[np.float32]:
+    """Sums of the unit vectors of the codes of each centroid, shape (centroids, dim)."""
+
+def search_cells(
+    cells: CellRows,
+    queries: npt.NDArray[np.int8],
+    offsets: npt.NDArray[np.uint64],
+    probed: npt.NDArray[np.uint32],
+    threshold: float,
+    *,
+    pairs: bool,
+    threads: int,
+    max_hits: int,
+    path: str,
+) -> Run:
+    """Hits of query q among the rows of the cells probed[offsets[q]:offsets[q + 1]]: (query, row).
+
+    With `pairs` the queries are all rows in order, and each pair comes once: (lower row, higher row).
+
+    Raises:
+        ValueError: another dimension, a code of -128, or offsets that do not fit.
+        IndexError: a cell that is not there.
+    """
+
+def scan_cells(
+    cells: CellRows,
+    queries: npt.NDArray[np.int8],
+    blocks: npt.NDArray[np.uint32] | None,
+    threshold: float,
+    *,
+    threads: int,
+    max_hits: int,
+    path: str,
+) -> Run:
+    """Hits of the queries among the rows of these blocks, or of all: (query, row)."""
 
 def available_paths() -> list[str]:
     """The instruction sets that run here, the fastest first."""

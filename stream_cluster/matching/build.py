@@ -1,26 +1,27 @@
-"""A graph that is built in a background thread while exact matching goes on."""
+"""A graph or cells that are made in a background thread while exact matching goes on."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
-from stream_cluster.matching.hnsw import HnswMatcher
+_T = TypeVar("_T")
 
 
-class IndexBuild:
+class IndexBuild(Generic[_T]):
     """Runs `make` in a thread; whoever started it asks for the result when `done`.
 
     Until then the thread alone touches the matcher that it makes.
     """
 
-    def __init__(self, make: Callable[[Callable[[], bool]], HnswMatcher]) -> None:
+    def __init__(self, make: Callable[[Callable[[], bool]], _T]) -> None:
         """Start. `make` is given a function that says when to stop early, and returns the matcher."""
         self._make = make
         self._stop = threading.Event()
-        self._matcher: HnswMatcher | None = None
+        self._matcher: _T | None = None
         self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="hnsw-build", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="index-build", daemon=True)
         self._thread.start()
 
     @property
@@ -38,7 +39,7 @@ class IndexBuild:
         self._stop.set()
         self._thread.join()
 
-    def result(self) -> HnswMatcher:
+    def result(self) -> _T:
         """The matcher that was made.
 
         Raises:

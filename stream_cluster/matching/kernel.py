@@ -11,22 +11,34 @@ except ImportError as missing:
         "takes its place: the portable path of the kernel runs on every processor."
     ) from missing
 
+CellRows = _kernel.CellRows
 PackedRows = _kernel.PackedRows
 Run = _kernel.Run
 Sketch = _kernel.Sketch
+add_up = _kernel.add_up
 available_paths = _kernel.available_paths
+best = _kernel.best
+nearest = _kernel.nearest
 pairs_of_codes = _kernel.pairs_of_codes
 pairs_of_packed = _kernel.pairs_of_packed
 path_in_use = _kernel.path_in_use
+scan_cells = _kernel.scan_cells
 search = _kernel.search
+search_cells = _kernel.search_cells
 
 __all__ = [
+    "CellRows",
     "PackedRows",
     "Run",
     "Sketch",
+    "add_up",
     "available_paths",
+    "best",
+    "nearest",
     "pairs_of_codes",
     "pairs_of_packed",
     "path_in_use",
+    "scan_cells",
     "search",
+    "search_cells",
 ]

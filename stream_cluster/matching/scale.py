@@ -133,6 +133,12 @@ def floor_cosine(similarity: SimilaritySettings, key: SpaceKey) -> float:
     return float(make_scale(settings).to_cosine(settings.floor))
 
 
+def default_cosine(similarity: SimilaritySettings, key: SpaceKey) -> float:
+    """The cosine of the threshold of a task that names none."""
+    settings = similarity.of_version(key.descriptor_type, key.version)
+    return float(make_scale(settings).to_cosine(settings.default_threshold))
+
+
 def _in_range(threshold: npt.ArrayLike, lowest: float, highest: float) -> Floats:
     values = np.asarray(threshold, np.float64)
     outside = ~((lowest <= values) & (values <= highest))  # also of NaN

@@ -175,6 +175,7 @@ class Service:
             UpkeepSettings(
                 settings.retention.interval_s if settings.retention.ages_us else None,
                 settings.state.vacuum_interval_s or None,
+                settings.matching.second_chance_share,
             ),
             relay,
             self._committed,

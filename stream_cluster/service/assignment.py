@@ -16,7 +16,9 @@ from stream_cluster.config import Settings
 from stream_cluster.errors import Cancelled, ConfigError, LogGap
 from stream_cluster.faults import fault_point
 from stream_cluster.matching import SpaceMatcher
-from stream_cluster.matching.scale import floor_cosine
+from stream_cluster.matching.cells import CellMatcher
+from stream_cluster.matching.costs import load_or_measure
+from stream_cluster.matching.scale import default_cosine, floor_cosine
 from stream_cluster.messages import DecodeRules
 from stream_cluster.service.clock import now_us
 from stream_cluster.service.ingest import IngestContext, PartitionRunner
@@ -27,6 +29,7 @@ from stream_cluster.service.restores import Restores
 from stream_cluster.service.tasks import Tasks
 from stream_cluster.state.database import database_path
 from stream_cluster.state.partition import Partition, PartitionIdentity
+from stream_cluster.state.space import Space
 from stream_cluster.state.updates import UpdateOptions
 
 _log = get_logger(__name__)
@@ -197,9 +200,17 @@ class Assignment:
         settings = self._settings
         directory = Path(settings.state.directory)
 
-        def new_matcher(dim: int, space_id: int) -> SpaceMatcher:
-            cache = directory / f"partition-{number}-space-{space_id}.hnsw"
-            return SpaceMatcher(dim, settings.matching, cache, notify=_notifier(number, space_id))
+        costs = load_or_measure(directory) if settings.matching.engine == "auto" else None
+
+        def new_matcher(dim: int, space: Space) -> SpaceMatcher:
+            return SpaceMatcher(
+                dim,
+                settings.matching,
+                directory / f"partition-{number}-space-{space.space_id}.hnsw",
+                costs=costs,
+                counted_cosine=default_cosine(settings.similarity, space.key),
+                notify=_notifier(number, space.space_id),
+            )
 
         return Partition(
             database_path(directory, number),
@@ -399,6 +410,7 @@ class Assignment:
         rows: Counter[str] = Counter()
         nbytes: Counter[str] = Counter()
         engines: Counter[str] = Counter()
+        cells: dict[str, list[CellMatcher]] = {"face": [], "body": []}
         relays = [runner.relay for runner in self.runners.values() if runner.relay is not None]
         metrics.outbox_messages.set(sum(len(relay) for relay in relays))
         for number, runner in self.runners.items():
@@ -409,10 +421,14 @@ class Assignment:
                 rows[space.key.descriptor_type] += space.next_row - space.deleted
                 engines[space.matcher.engine if space.matcher else "not loaded"] += 1
                 nbytes[space.key.descriptor_type] += space.matcher.nbytes if space.matcher else 0
+                if space.matcher is not None and space.matcher.cells is not None:
+                    cells[space.key.descriptor_type].append(space.matcher.cells)
         for descriptor_type in ("face", "body"):
             metrics.rows.labels(descriptor_type).set(rows[descriptor_type])
             metrics.matcher_bytes.labels(descriptor_type).set(nbytes[descriptor_type])
-        for engine in ("exact", "hnsw", "not loaded"):
+        for descriptor_type, matchers in cells.items():
+            metrics.observe_cells(descriptor_type, matchers)
+        for engine in ("exact", "cells", "hnsw", "not loaded"):
             metrics.spaces.labels(engine).set(engines[engine])
 
 

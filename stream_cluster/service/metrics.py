@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -18,6 +18,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from stream_cluster import __version__
+from stream_cluster.matching.cells import CellMatcher
 from stream_cluster.messages import Reason
 from stream_cluster.state.batch import Cause, Outcome
 
@@ -115,10 +116,31 @@ class Metrics:
         self.partitions = gauge("partitions", "Partitions assigned to this worker.")
         self.paused = gauge("paused_partitions", "Partitions paused because the engine is behind.")
         self.ready = gauge("ready", "1 when /readyz succeeds.")
+        self._of_cells(gauge, counter)
         self._of_the_disk(gauge, histogram)
         self._of_backups(gauge, counter, histogram)
         self._recall_totals: dict[str, tuple[int, int]] = {}
         self._preset()
+
+    def _of_cells(self, gauge: Callable[..., Gauge], counter: Callable[..., Counter]) -> None:
+        self.recall_low = gauge(
+            "link_recall_low", "Lower end of its interval of 95% confidence.", "descriptor_type"
+        )
+        self.recall_high = gauge(
+            "link_recall_high", "Upper end of its interval of 95% confidence.", "descriptor_type"
+        )
+        self.cells_scanned = gauge(
+            "cells_scanned_share",
+            "Share of a space that a query is compared with in cells.",
+            "descriptor_type",
+        )
+        self.cells_over_budget = gauge(
+            "cells_over_budget", "Spaces whose recall takes more than cells_budget_share.", "descriptor_type"
+        )
+        self.second_chances = counter("second_chance_objects", "Objects of cells searched for again.")
+        self.second_chance_links = counter(
+            "second_chance_links", "Links found so that cells had missed.", "descriptor_type"
+        )
 
     def _of_the_disk(self, gauge: Callable[..., Gauge], histogram: Callable[..., Histogram]) -> None:
         self.partition_open = histogram(
@@ -167,6 +189,11 @@ class Metrics:
             self.recall_true.labels(descriptor_type)
             self.recall_found.labels(descriptor_type)
             self.recall.labels(descriptor_type).set(1)
+            self.recall_low.labels(descriptor_type).set(0)
+            self.recall_high.labels(descriptor_type).set(1)
+            self.cells_scanned.labels(descriptor_type).set(0)
+            self.cells_over_budget.labels(descriptor_type).set(0)
+            self.second_chance_links.labels(descriptor_type)
             self.largest_cluster_share.labels(descriptor_type)
             self.latest_cluster_share.labels(descriptor_type)
         for stage in ("decode", "match", "dead_letter", "commit", "memory"):
@@ -237,6 +264,23 @@ class Metrics:
         """Count the objects that a batch deleted; of a sweep there is nothing else to count."""
         for descriptor_type, count in outcome.objects_deleted.items():
             self.deleted.labels(descriptor_type, outcome.cause).inc(count)
+
+    def observe_cells(self, descriptor_type: str, matchers: Sequence[CellMatcher]) -> None:
+        """Show the lowest recall of the spaces in cells, as far as it is known, and how much is compared."""
+        known = [one for one in (matcher.recall() for matcher in matchers) if one.links_true]
+        worst = min(known, key=lambda one: one.low, default=None)
+        self.recall_low.labels(descriptor_type).set(0 if worst is None else worst.low)
+        self.recall_high.labels(descriptor_type).set(1 if worst is None else worst.high)
+        scanned = max((matcher.scanned_share for matcher in matchers), default=0)
+        self.cells_scanned.labels(descriptor_type).set(scanned)
+        over = sum(matcher.over_budget for matcher in matchers)
+        self.cells_over_budget.labels(descriptor_type).set(over)
+
+    def observe_second_chance(self, objects: int, links: Mapping[str, int]) -> None:
+        """Count what a second chance searched for and found, links by descriptor type."""
+        self.second_chances.inc(objects)
+        for descriptor_type, count in links.items():
+            self.second_chance_links.labels(descriptor_type).inc(count)
 
     def _observe_recall(self, descriptor_type: str, links_true: int, links_found: int) -> None:
         self.recall_true.labels(descriptor_type).inc(links_true)

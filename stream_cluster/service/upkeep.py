@@ -19,6 +19,9 @@ _SLICE_OBJECTS = 256
 # Bytes of deleted objects are in the write-ahead log for so long, or until the last view from before closes.
 _EMPTY_WAL_S = 5.0
 _NOTHING_S = 3600.0
+_SEARCHED_AGAIN = 64
+# Where there was nothing to search for again, the next look is so much later.
+_SEARCH_AGAIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class UpkeepSettings:
     """Between two rounds of deleting what is past its age; None when nothing ever is."""
     vacuum_s: float | None = None
     """Between two rewrites of the database, at least; None for none."""
+    second_chance_share: float = 0.0
+    """Share of the time that goes into searching again for what cells covered least."""
 
 
 class Upkeep:
@@ -47,18 +52,23 @@ class Upkeep:
         self._metrics = metrics
         self._in_engine = in_engine
         self._swept = 0
+        searches = settings.second_chance_share > 0
+        self._search_at = time.monotonic() + (_SEARCH_AGAIN_S if searches else float("inf"))
         self._sweep_at = time.monotonic() + (0 if settings.retention_s is not None else float("inf"))
         # What an earlier process deleted is looked at once, at the start.
         self._clean_at = time.monotonic() + _EMPTY_WAL_S
 
     def due_in_s(self) -> float:
         """Seconds until `run` has something to do; not above 0 when it has."""
-        return min(_NOTHING_S, min(self._sweep_at, self._clean_at) - time.monotonic())
+        due_at = min(self._sweep_at, self._clean_at, self._search_at)
+        return min(_NOTHING_S, due_at - time.monotonic())
 
     async def run(self) -> None:
         """Do what is due. Call it when no batch is under way."""
         if time.monotonic() >= self._sweep_at:
             await self._sweep()
+        if time.monotonic() >= self._search_at:
+            await self._search_again()
         if self._partition.erased_in_wal:
             self._clean_at = min(self._clean_at, time.monotonic() + _EMPTY_WAL_S)
         if time.monotonic() >= self._clean_at:
@@ -80,6 +90,19 @@ class Upkeep:
             if self._swept:
                 _log.info("retention_swept", partition=partition.identity.partition, objects=self._swept)
             self._swept = 0
+
+    async def _search_again(self) -> None:
+        """One slice, and then a pause that leaves the other share of the time to records."""
+        partition = self._partition
+        began = time.monotonic()
+        batch = await self._in_engine(partition.prepare_second_chance, _SEARCHED_AGAIN)
+        if batch.spaces:
+            await self._in_engine(partition.commit, batch)
+        links = {key.descriptor_type: part.links_seen for key, part in batch.spaces.items()}
+        self._metrics.observe_second_chance(batch.searched_again, links)
+        took_s = time.monotonic() - began
+        pause_s = took_s * (1 / self._settings.second_chance_share - 1)
+        self._search_at = time.monotonic() + (pause_s if batch.searched_again else _SEARCH_AGAIN_S)
 
     async def _clean(self) -> float:
         """Rewrite the database if that is due, then empty the log. Returns seconds until the next look."""

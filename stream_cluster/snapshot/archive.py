@@ -177,6 +177,7 @@ def _write_jsonl(
     ids = selection.ids
     # Bytes: an item of an array costs far more to look at.
     low = None if selection.low is None else selection.low.tobytes()
+    sampled = set(np.flatnonzero(content.quality.sampled).tolist())
     buffer = bytearray()
     # Positions and sizes as plain integers in blocks: a slice of an array costs more than a small cluster.
     for begin in range(0, len(clusters), _BLOCK):
@@ -190,6 +191,8 @@ def _write_jsonl(
             line = {"cluster": cluster, "id": objects[0], "size": size}
             line.update(zip(figures, values, strict=True))
             line["objects"] = objects
+            if cluster in sampled:
+                line["sampled"] = True
             if low is not None and (marked := [ids[position] for position in members if low[position]]):
                 line["low_quality"] = marked
             encoder.encode_into(line, buffer, -1)

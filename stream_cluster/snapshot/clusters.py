@@ -10,9 +10,8 @@ import numpy.typing as npt
 from stream_cluster.graph.components import connected_components, track_pairs
 from stream_cluster.graph.forest import ForestBuilder
 from stream_cluster.graph.strongest import StrongestLinks
-from stream_cluster.matching import all_pairs
-from stream_cluster.model import Codes, Interrupt, Labels, Links, Progress
-from stream_cluster.snapshot.gate import Gate
+from stream_cluster.model import Labels, Links
+from stream_cluster.snapshot.rematch import Matching
 from stream_cluster.snapshot.selection import Selection
 from stream_cluster.state.view import PartitionView
 
@@ -88,32 +87,22 @@ def links_of_positions(view: PartitionView, selection: Selection, above_cosine: 
 
 
 def labels_by_matching(
-    codes: Codes,
+    matching: Matching,
     selection: Selection,
     threshold_cosine: float,
     strongest: StrongestLinks | None = None,
-    gate: Gate | None = None,
     *,
     forest: ForestBuilder | None = None,
-    low_cosine: float | None = None,
-    interrupt: Interrupt,
-    progress: Progress,
 ) -> Labels:
     """Components of exactly the selected objects, matched again with one another.
 
     Needed where the forest has no answer: a filter cuts paths that ran through excluded objects, and links
-    at or below the floor were never kept. `codes` are those of the selection; `strongest` gets the links too,
-    and `forest` those above `low_cosine`, which may be lower than the threshold. Objects that do not pass the
-    `gate` have no link but their track.
+    at or below the floor were never kept. `matching` has the codes of the selection; what it finds goes to
+    `forest`, and what of it is above the threshold to `strongest`.
     Returns a label for each position of the selection.
     """
     forest = ForestBuilder() if forest is None else forest
-    low = threshold_cosine if low_cosine is None else min(low_cosine, threshold_cosine)
-    passing = None if gate is None else np.flatnonzero(~gate.low)
-    for links in all_pairs(codes, low, rows=passing, interrupt=interrupt, progress=progress):
-        if passing is not None:
-            names = passing.astype(np.uint32)
-            links = Links(names[links.a], names[links.b], links.similarity)  # noqa: PLW2901
+    for links in matching.links():
         forest.add(links)
         if strongest is not None:
             strongest.add(links.above(threshold_cosine))

@@ -45,6 +45,10 @@ class Gate:
             leader[low] = oldest[tracks[low]]  # of track -1, the last place: nobody
         return cls(low, leader)
 
+    def passing(self) -> Ids:
+        """Positions of the others, in order."""
+        return np.flatnonzero(~self.low)
+
     def leaders(self) -> Ids:
         """Of each position, the one that stands for it: its leader, or itself."""
         return np.where(self.leader < 0, np.arange(len(self.low)), self.leader)

@@ -19,6 +19,7 @@ from stream_cluster.model import Codes, Interrupt, Labels, Links, Progress
 from stream_cluster.snapshot.clusters import labels_by_matching, labels_from_forest
 from stream_cluster.snapshot.directions import directions, lowered
 from stream_cluster.snapshot.gate import Gate, attach_by_average
+from stream_cluster.snapshot.rematch import Matching, Rematch
 from stream_cluster.snapshot.selection import Selection
 from stream_cluster.state.view import PartitionView
 
@@ -78,17 +79,16 @@ def labels_by_average(
         codes = view.codes(selection.space, selection.rows)
         # Links between objects are of no use when groups of several are there from the start.
         strongest = StrongestLinks(threshold_cosine, capacity) if selection.tracks is None else None
-        components = labels_by_matching(
+        # Exactly: an average needs all of its links.
+        matching = Matching(
             codes,
-            selection,
-            threshold_cosine,
-            strongest,
-            gate,
-            forest=forest,
-            low_cosine=low_cosine,
-            interrupt=interrupt,
-            progress=progress,
+            threshold_cosine if low_cosine is None else min(low_cosine, threshold_cosine),
+            Rematch("exact"),
+            interrupt,
+            progress,
+            passing=None if gate is None else gate.passing(),
         )
+        components = labels_by_matching(matching, selection, threshold_cosine, strongest, forest=forest)
     groups = Groups(codes, inverse_norms(codes), _apart_in(apart, rest, len(selection), gate))
     if selection.tracks is not None:
         _join_tracks(groups, selection.tracks[rest], gate, interrupt)
@@ -157,7 +157,10 @@ def merge_inside(
         strongest = search.links()
     while True:
         links, level = strongest.result()
-        merge_above(groups, links, level, interrupt=interrupt, progress=forward)
+        # Held by nobody but the merge, which lets go of them as it goes: they may be hundreds of megabytes.
+        handed_over = [links]
+        del links
+        merge_above(groups, handed_over.pop(), level, interrupt=interrupt, progress=forward)
         if strongest.complete:
             return search.prevented()
         strongest = search.links()

@@ -14,6 +14,7 @@ from stream_cluster.messages import TaskRequest
 from stream_cluster.model import CannotLink, DescriptorType, Interrupt, Linkage, ObjectType
 from stream_cluster.snapshot.columns import Column, resolve_columns
 from stream_cluster.snapshot.filters import Condition, compile_filters
+from stream_cluster.snapshot.rematch import Rematch
 from stream_cluster.snapshot.selection import Selection, select
 from stream_cluster.snapshot.threshold import threshold_on
 from stream_cluster.state.view import PartitionView, SpaceRecord
@@ -42,6 +43,8 @@ class ClusteringRequest:
     """The default of `create_time__lt`: objects dated after the task was read do not belong to it. None: no
     default."""
     columns: list[Column]
+    rematch: Rematch
+    """How what is selected is matched again, where the forest has no answer."""
     images: ImageSettings | None
     """Where images come from; None when none are asked for."""
     page: PageSettings | None
@@ -89,6 +92,11 @@ def resolve_request(task: TaskRequest, settings: Settings, read_time_us: int) ->
         conditions=compile_filters(content.filters, content.object_type, read_time_us),
         read_time_us=read_time_us,
         columns=resolve_columns(content.object_type, content.report.columns or [], content.min_quality),
+        rematch=Rematch(
+            settings.matching.rematch_engine,
+            settings.matching.rematch_exact_s,
+            settings.matching.target_recall,
+        ),
         images=settings.images if content.save_images else None,
         page=settings.page if with_page else None,
         chaining=settings.chaining,

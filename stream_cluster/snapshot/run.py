@@ -26,6 +26,7 @@ from stream_cluster.snapshot.clusters import (
 from stream_cluster.snapshot.gate import Gate, attach_by_link
 from stream_cluster.snapshot.linkage import labels_by_average
 from stream_cluster.snapshot.quality import chaining_warnings, measure_quality, task_figures
+from stream_cluster.snapshot.rematch import Matching
 from stream_cluster.snapshot.request import ClusteringRequest, select_requested
 from stream_cluster.snapshot.selection import Selection, count_without_descriptor
 from stream_cluster.snapshot.threshold import Threshold, threshold_on
@@ -33,6 +34,7 @@ from stream_cluster.snapshot.thresholds import curve_of, drawn, lowest_to_match
 from stream_cluster.state.view import PartitionView
 
 ARCHIVE_FORMAT = 1
+_EXACT: Mapping[str, Any] = {"engine": "exact", "recall": None}
 
 # Share of the whole that each stage takes, about: (stage, begin, end).
 _STAGES = {
@@ -68,6 +70,8 @@ class SnapshotResult:
     """`topic`, `partition`, `next_offset` of the state that was read; None for files."""
     method: str
     """`forest` or `rematch`."""
+    matching: Mapping[str, Any]
+    """`engine` and `recall`, as the manifest has them."""
     timings_s: Mapping[str, float]
     """Seconds by stage. Not in the archive, whose bytes depend on the data alone."""
     warnings: Sequence[Mapping[str, Any]]
@@ -164,7 +168,7 @@ def _run(
             request,
             selection,
             threshold,
-            method=method,
+            clustering,
             as_of=as_of,
             counts=counts,
             figures=task_figures(clusters, quality),
@@ -181,6 +185,7 @@ def _run(
         threshold=threshold.value,
         as_of=as_of,
         method=method,
+        matching=clustering.matching,
         timings_s=timings_s,
         warnings=warnings,
     )
@@ -192,6 +197,8 @@ class _Clustering:
     components: Clusters | None
     """Of average linkage: the connected components at the same threshold."""
     method: str
+    matching: Mapping[str, Any]
+    """Engine that found the links, and its recall; None where all links were found."""
     forest: Links
     """Spanning forest of the links of positions above `low_cosine`."""
     low_cosine: float
@@ -218,6 +225,7 @@ def _cluster(
     from_forest = gate is None and selection.is_whole_space and cosine >= selection.space.floor_cosine
     method = "forest" if from_forest else "rematch"
     components = prevented = None
+    facts = _EXACT
     if request.linkage == "average":
         found = labels_by_average(
             view,
@@ -232,28 +240,24 @@ def _cluster(
         )
         labels, components = found.labels, number_clusters(found.components)
         prevented = found.merges_prevented
+        if from_forest:
+            facts = view.matching(selection.space.space_id)
     elif from_forest:
         labels = labels_from_forest(view, selection, cosine)
+        facts = view.matching(selection.space.space_id)
     else:
         codes = view.codes(selection.space, selection.rows)
-        labels = labels_by_matching(
-            codes,
-            selection,
-            cosine,
-            None,
-            gate,
-            forest=forest,
-            low_cosine=low,
-            interrupt=interrupt,
-            progress=progress,
-        )
+        passing = None if gate is None else gate.passing()
+        matching = Matching(codes, low, request.rematch, interrupt, progress, passing=passing)
+        labels = labels_by_matching(matching, selection, cosine, forest=forest)
+        facts = matching.facts
         if gate is not None:
             labels = attach_by_link(codes, labels, gate, cosine, interrupt)
     interrupt.check()
     if from_forest:
         low = selection.space.floor_cosine
         forest.add(links_of_positions(view, selection, low))
-    return _Clustering(number_clusters(labels), components, method, forest.result(), low, prevented)
+    return _Clustering(number_clusters(labels), components, method, facts, forest.result(), low, prevented)
 
 
 def _counts(view: PartitionView, selection: Selection, clustering: _Clustering) -> dict[str, Any]:
@@ -311,8 +315,8 @@ def _manifest(
     request: ClusteringRequest,
     selection: Selection,
     threshold: Threshold,
+    clustering: _Clustering,
     *,
-    method: str,
     as_of: Mapping[str, Any] | None,
     counts: Mapping[str, Any],
     figures: Mapping[str, Any],
@@ -342,7 +346,8 @@ def _manifest(
             "save_images": request.images is not None,
             "columns": [column.name for column in request.columns],
         },
-        "method": method,
+        "method": clustering.method,
+        "matching": clustering.matching,
         "as_of": as_of,
         "counts": counts,
         "figures": figures,

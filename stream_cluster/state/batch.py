@@ -35,6 +35,8 @@ class Batch:
     """Records by (account_id, result, reason)."""
     cause: Cause = "request"
     """Why objects are deleted."""
+    searched_again: int = 0
+    """Objects of a second chance."""
     updates: BatchUpdates | None = None
     """Cluster updates, where they are told."""
     stage_s: dict[str, float] = field(default_factory=dict)

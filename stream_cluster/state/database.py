@@ -75,6 +75,7 @@ def open_writer(
             elif _version(connection) == 1:
                 _upgrade(connection, path, meta)
             _check_format(connection, path)
+            _complete(connection)
             _check_meta(connection, path, meta)
             _add_columns(connection)
         except BaseException:
@@ -219,6 +220,12 @@ def _add_columns(connection: sqlite3.Connection) -> None:
         with transaction(connection):
             for column in missing:
                 connection.execute(f"ALTER TABLE objects ADD COLUMN {column}")
+
+
+def _complete(connection: sqlite3.Connection) -> None:
+    """Add what an early file of version 2 lacks."""
+    if not connection.execute("SELECT 1 FROM pragma_table_info('spaces') WHERE name = 'matching'").fetchone():
+        connection.execute("ALTER TABLE spaces ADD COLUMN matching TEXT")
 
 
 def _run_script(connection: sqlite3.Connection, script: str) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stream_cluster.errors import InputError
 from stream_cluster.state.database import database_path
@@ -25,6 +26,8 @@ class SpaceReport:
     pending_links: int
     """Links that wait to be merged into it."""
     code_bytes: int
+    matching: Mapping[str, Any]
+    """Engine that found the links, and the recall it measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,8 @@ def _space(view: PartitionView, record: SpaceRecord) -> SpaceReport:
     # SQLite knows the length of a blob without reading it.
     sql = "SELECT coalesce(sum(length(data)), 0) FROM codes WHERE key BETWEEN ? AND ?"
     code_bytes = next(view.query(sql, key_range(record.space_id)))[0]
-    return SpaceReport(record, *view.link_counts(record.space_id), code_bytes)
+    matching = view.matching(record.space_id)
+    return SpaceReport(record, *view.link_counts(record.space_id), code_bytes, matching)
 
 
 def _size(path: Path) -> int:

@@ -53,6 +53,7 @@ from stream_cluster.state.order import order_messages
 from stream_cluster.state.removal import plan_removal
 from stream_cluster.state.resident import DEFAULT_MAX_BYTES, SMALL_ROWS, ResidentSpaces
 from stream_cluster.state.retention import Sweeper
+from stream_cluster.state.second_chance import search_again
 from stream_cluster.state.space import FloorOf, Space, SpaceBatch, encode_batch, load_spaces, match_batch
 from stream_cluster.state.store import store_batch
 from stream_cluster.state.updates import UpdateOptions, Updates, open_updates
@@ -61,8 +62,8 @@ from stream_cluster.state.view import PartitionView
 _T = TypeVar("_T")
 _NO_OFFSETS: Mapping[tuple[str, int], int] = MappingProxyType({})
 
-MatcherFactory = Callable[[int, int], SpaceMatcher]
-"""Called with (dim, space_id): an empty matcher for a space."""
+MatcherFactory = Callable[[int, Space], SpaceMatcher]
+"""Called with a dimension and a space: an empty matcher for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,20 @@ class Partition:
         batch.stage_s["match"] = time.perf_counter() - began
         return batch
 
+    def prepare_second_chance(self, max_objects: int) -> Batch:
+        """A batch without records that adds links which cells missed, of up to `max_objects` objects.
+
+        Spaces whose cluster updates are told are left out: an update tells what new objects change. Empty
+        when there is nothing to search for again.
+        """
+        began = time.perf_counter()
+        batch = Batch(self.next_offset, 0)
+        with explain_errors(self.path):
+            if self.updates is None:
+                search_again(batch, self._spaces, max_objects)
+        batch.stage_s["match"] = time.perf_counter() - began
+        return batch
+
     @property
     def is_sweeping(self) -> bool:
         """Whether a round of `prepare_sweep` has more to do."""
@@ -296,7 +311,8 @@ class Partition:
         if space_batch.rows and space.floor_cosine < 1:
             matcher = self._loaded(space)
             matcher.add(space_batch.codes)
-            sample = matcher.take_recall()
+            matcher.doubt(space_batch.links, len(matcher) - len(space_batch.rows))
+            sample = space_batch.recall
             if sample.links_true:
                 descriptor_type = space.key.descriptor_type
                 true, found = recall.get(descriptor_type, (0, 0))
@@ -316,7 +332,7 @@ class Partition:
     def _loaded(self, space: Space) -> SpaceMatcher:
         """The space's matcher, filled from the database when it is not in memory."""
         if space.matcher is None:
-            matcher = self._new_matcher(space.dim, space.space_id)
+            matcher = self._new_matcher(space.dim, space)
             matcher.restore(codes for _, codes in read_codes(self._db, space.space_id, space.dim))
             if len(matcher) != space.next_row:
                 raise StateCorrupt(

@@ -11,7 +11,8 @@ One SQLite file in WAL mode per input partition, `partition-<number>.sqlite`. `P
 | `spaces`   | a space with its fixed dimension; `next_row` is one past the last row ever given out, and links
                 were kept above `floor` (a cosine) for all of its objects; `deleted` of its rows hold no
                 object any more, and a row is never given out again; the cluster updates that were told
-                of it are those at `updates_cosine`, null for none |
+                of it are those at `updates_cosine`, null for none; `matching` is JSON about the engine
+                that found its links and the recall it measured, null as long as all were exact |
 | `objects`  | one object of one space with the columns that filters and reports use; `key` is
                 `space_id << 32 | row` |
 | `codes`    | int8 codes of consecutive rows, shape (rows, dim), row-major; `key` is
@@ -114,6 +115,7 @@ CREATE TABLE spaces (
     links_seen INTEGER NOT NULL DEFAULT 0,
     deleted INTEGER NOT NULL DEFAULT 0,
     updates_cosine REAL,
+    matching TEXT,
     UNIQUE (account_id, object_type, descriptor_type, version)
 ) STRICT;
 CREATE TABLE objects (
@@ -182,6 +184,7 @@ ALTER TABLE tasks ADD COLUMN callback TEXT;
 UPDATE tasks SET ended_us = read_time_us WHERE status IN ('done', 'failed', 'cancelled');
 UPDATE tasks SET archive = 'kept' WHERE status = 'done';
 ALTER TABLE spaces ADD COLUMN updates_cosine REAL;
+ALTER TABLE spaces ADD COLUMN matching TEXT;
 CREATE TABLE outbox (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     account_id TEXT NOT NULL,

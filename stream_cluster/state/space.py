@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from stream_cluster.graph.forest import ForestBuilder
 from stream_cluster.graph.removal import marks
-from stream_cluster.matching import SpaceMatcher, encode
+from stream_cluster.matching import RecallSample, SpaceMatcher, encode
 from stream_cluster.messages import Descriptor
 from stream_cluster.model import Codes, Links, ObjectType, SpaceKey, no_links
 from stream_cluster.state.objects import object_row
@@ -124,6 +124,10 @@ class SpaceBatch:
     """Links above the floor before the reduction."""
     removal: Removal | None = None
     """What `removed` entails; None when nothing was removed."""
+    recall: RecallSample = field(default_factory=lambda: RecallSample(0, 0))
+    """What the exact sample of this batch says of an approximate matcher."""
+    matching: dict[str, Any] | None = None
+    """Engine and recall as the state keeps them; None when matching was exact."""
     lesson: Lesson = field(default_factory=Lesson)
     """What `known` of the space learns when the batch is committed."""
     watch: Watch | None = None
@@ -208,7 +212,13 @@ def encode_batch(batch: SpaceBatch) -> None:
 
 
 def match_batch(batch: SpaceBatch, matcher: SpaceMatcher) -> None:
-    """Fill in `links`, `links_seen` and `watch`: new rows against resident rows and against each other."""
+    """Fill in `links`, `watch` and what is counted: new rows against resident rows and against each other."""
+    _find_links(batch, matcher)
+    batch.recall = matcher.take_recall()
+    batch.matching = matcher.describe()
+
+
+def _find_links(batch: SpaceBatch, matcher: SpaceMatcher) -> None:
     first_row = batch.space.next_row
     forest = ForestBuilder()
     is_removed = marks(np.fromiter(batch.removed, np.int64, len(batch.removed)), first_row + len(batch.rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 
 from stream_cluster.state.chunks import erase_codes, replace_links, write_codes, write_links
@@ -31,19 +32,22 @@ def store_batch(connection: sqlite3.Connection, batch: SpaceBatch) -> None:
         if new_objects := batch.new_objects:
             insert_objects(connection, new_objects)
         write_codes(connection, space.space_id, space.next_row, batch.codes)
+    if len(batch.links):
         write_links(connection, space.space_id, batch.links, merged=False)
     if batch.removal is not None:
         write_links(connection, space.space_id, batch.removal.repaired, merged=False)
     update_objects(connection, space.space_id, batch.updates)
     connection.execute(
         "UPDATE spaces SET next_row = ?, floor = ?, duplicates = duplicates + ?, "
-        "links_seen = links_seen + ?, deleted = deleted + ? WHERE space_id = ?",
+        "links_seen = links_seen + ?, deleted = deleted + ?, matching = coalesce(?, matching) "
+        "WHERE space_id = ?",
         (
             space.next_row + len(batch.rows),
             space.floor_cosine,
             batch.duplicates,
             batch.links_seen,
             len(batch.removed),
+            None if batch.matching is None else json.dumps(batch.matching),
             space.space_id,
         ),
     )

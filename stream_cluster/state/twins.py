@@ -114,9 +114,10 @@ class KnownTwins:
             self.forget()
         for code, more in lesson.more.items():
             # To the end: those that have not come for longest are forgotten first.
-            known = self.by_code.pop(code)
-            known.linked += more
-            self.by_code[code] = known
+            known = self.by_code.pop(code, None)
+            if known is not None:
+                known.linked += more
+                self.by_code[code] = known
         for known in lesson.new:
             self.by_code[known.code.tobytes()] = known
         while len(self.by_code) > _MAX_KNOWN:

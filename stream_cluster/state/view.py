@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -133,6 +134,14 @@ class PartitionView:
             (account_id, account_id),
         )
         return [SpaceRecord(row[0], SpaceKey(*row[1:5]), *row[5:]) for row in rows]
+
+    def matching(self, space_id: int) -> dict[str, Any]:
+        """Engine that found the links of a space, and the recall it measured; `exact` when all were found."""
+        for (text,) in self.query("SELECT matching FROM spaces WHERE space_id = ?", (space_id,)):
+            if text is not None:
+                found: dict[str, Any] = json.loads(text)
+                return found
+        return {"engine": "exact", "recall": None}
 
     def links(self, space_id: int, above: float) -> Links:
         """Forest links with a similarity strictly greater than `above`: their components are the clusters."""

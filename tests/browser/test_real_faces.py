@@ -21,7 +21,7 @@ from tests.support.service import COMMAND
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
-    """Archives by threshold, unpacked."""
+    """Archives by threshold and linkage, unpacked."""
     data = require_faces()
     folder = tmp_path_factory.mktemp("faces")
     photos = folder / "photos"
@@ -30,10 +30,11 @@ def archives(tmp_path_factory):
     if not any(photos.iterdir()):
         pytest.skip("no images of the real faces: there is no images.zip beside events.jsonl.gz")
 
-    def archive(threshold):
-        target = folder / threshold
+    def archive(threshold, linkage="components"):
+        target = folder / f"{linkage}-{threshold}"
         if not target.exists():
-            options = ["--threshold", threshold, "--save-images", "--image-root", str(photos)]
+            options = ["--threshold", threshold, "--linkage", linkage, "--save-images"]
+            options += ["--image-root", str(photos)]
             command = [sys.executable, "-c", COMMAND, "cluster", str(data / "events.jsonl.gz"), *options]
             # In a process of its own: Playwright's event loop runs in this one.
             subprocess.run([*command, "--output", f"{target}.zip"], check=True, capture_output=True)
@@ -72,4 +73,29 @@ def test_above_the_cliff_nothing_is_warned_of(archives, tab):
     assert manifest["counts"]["page"]["thumbnails"] == manifest["counts"]["images"]["saved"]
     tab.page.wait_for_function("() => [...document.images].every(i => i.complete && i.naturalWidth > 0)")
     tab.keep("page")
+    assert tab.problems == []
+
+
+def test_average_linkage_shows_the_people_that_components_would_have_merged(archives, tab):
+    folder = archives("0.40", "average")
+    counts = json.loads((folder / "manifest.json").read_text())["counts"]
+    components = counts["components"]
+    assert components["largest_cluster"] > 5 * counts["largest_cluster"]
+    tab.open(folder / "report.html")
+    said = tab.page.inner_text(".intro")
+    assert (
+        f"merged these {counts['clusters']:,} clusters into {components['clusters']:,}, the largest of"
+        in said
+    )
+    tab.keep("page")
+    tab.page.click("[data-open='0']")
+    assert f"one component of {components['largest_cluster']:,} objects" in tab.page.inner_text(
+        ".one-component"
+    )
+    tab.keep("cluster")
+    tab.page.click(".one-component .heading button")
+    tab.page.wait_for_function("() => document.getElementById('found').textContent.includes(' of ')")
+    shown = tab.page.evaluate("view.order.length")
+    assert shown == tab.page.evaluate("columns.componentClusters[columns.component[0]]")
+    tab.keep("component")
     assert tab.problems == []

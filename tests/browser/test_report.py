@@ -153,7 +153,7 @@ def test_what_components_would_have_merged_is_on_cards_in_filters_and_in_the_ope
     tab.open(reports("average"))
     assert "would have merged these 200 clusters into 180" in tab.page.inner_text(".intro")
     button = tab.page.locator(".card .component").first
-    assert button.inner_text() == "components: one with 2 others"
+    assert button.inner_text() == "+2 by components"
     assert tab.page.locator(".card", has_text="#31").locator(".component").count() == 0
     button.click()
     tab.until_found("3 of 200 clusters")
@@ -215,7 +215,7 @@ def test_a_report_of_components_offers_nothing_that_only_others_have(reports, ta
     assert tab.page.locator("#merged").is_hidden()
     assert tab.page.locator("#low").is_hidden()
     options = tab.page.locator("#sort option").all_inner_texts()
-    assert not {"size of the component", "objects of low quality"} & set(options)
+    assert not {"component size", "low quality"} & set(options)
     assert tab.page.locator(".component, .mark-low").count() == 0
 
 

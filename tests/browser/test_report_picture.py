@@ -24,8 +24,9 @@ def unpacked(tmp_path_factory):
     """An unpacked archive of generated events, by average linkage, with images."""
     folder = tmp_path_factory.mktemp("made-up")
     for arguments in (
-        ["generate", "--events", "900", "--seed", "4", "--output", "events.jsonl.gz", "--images", "photos"],
-        ["cluster", "events.jsonl.gz", "--threshold", "0.42", "--linkage", "average", "--save-images",
+        ["generate", "--events", "900", "--identity-dim", "30", "--seed", "4",
+         "--output", "events.jsonl.gz", "--images", "photos"],
+        ["cluster", "events.jsonl.gz", "--threshold", "0.46", "--linkage", "average", "--save-images",
          "--image-root", "photos", "--output", "faces.zip"],
     ):  # fmt: skip
         # In a process of its own: Playwright's event loop runs in this one.

@@ -26,6 +26,7 @@ BATCH_S = 0.5
 """What matching a batch takes at least: 64 records a second."""
 PADDING_BYTES = 240_000
 """Compressed on the way, so that they arrive fast and take their room in the service only."""
+BATCH_BYTES = 20 * PADDING_BYTES
 BACKLOG_BYTES = EVENTS * PADDING_BYTES
 """380 MB: what would be there if nothing held records back."""
 GROWTH_MAX_BYTES = BACKLOG_BYTES // 4
@@ -66,7 +67,7 @@ async def test_overload_keeps_memory_flat_and_the_group_whole_and_passes(
         kafka__max_partition_fetch_bytes=100_000,
     )
     slow = {"STREAM_CLUSTER_FAULT": f"match=delay:{BATCH_S}"}
-    async with client_of(broker, topics, compression="lz4") as client:
+    async with client_of(broker, topics, compression="lz4", batch_bytes=BATCH_BYTES) as client:
         with ServiceProcess(overrides, tmp_path / "log", slow) as process:
             watch = _Watch(process)
             await eventually(watch.is_ready, RECOVERY_S, "the service to be ready")

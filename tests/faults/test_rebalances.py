@@ -110,7 +110,7 @@ async def test_a_rebalance_during_a_task_leaves_it_one_end(broker: Broker, tmp_p
     records = _records()
     topics = await _topics(broker)
     # A session that a loaded machine does not break by itself, and that ends before a snapshot stops.
-    changes = {**CHANGES, "kafka__session_timeout_ms": 3000}
+    changes = {**CHANGES, "kafka__session_timeout_ms": 3000, "tasks__concurrency": len(ACCOUNTS)}
     async with (
         client_of(broker, topics) as client,
         running_service(broker, topics, tmp_path / "1", **changes) as first,
@@ -119,7 +119,12 @@ async def test_a_rebalance_during_a_task_leaves_it_one_end(broker: Broker, tmp_p
         await first.applied(EVENTS, RECOVERY_S)
         with armed("snapshot=delay:5"):
             await client.submit(*(clustering("moves", account, threshold=0.55) for account in ACCOUNTS))
-            await first.until(lambda: first.sample("tasks_running") > 0, RECOVERY_S, "a snapshot")
+            # In both partitions, so whichever moves has some.
+            await first.until(
+                lambda: first.sample("tasks_running") == len(ACCOUNTS),
+                RECOVERY_S,
+                "snapshots of all accounts",
+            )
             async with running_service(broker, topics, tmp_path / "2", wait=False, **changes) as second:
                 began = now()
                 await _shared(first, second)

@@ -2,6 +2,7 @@
 //
 // Every path of this processor has to find exactly the hits of plain loops, for all shapes that have edges:
 // dimensions around a group, rows around a block, removed and zero rows, any threshold, one thread and more.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -10,6 +11,10 @@
 #include <string>
 #include <tuple>
 
+#include <unistd.h>
+
+#include "cell_rows.h"
+#include "nearest.h"
 #include "packed_rows.h"
 #include "paths.h"
 #include "run.h"
@@ -217,6 +222,132 @@ void test_rows_come_back() {
     }
 }
 
+// Hits of a run over cells, with rows instead of slots and queries instead of positions.
+HitSet in_rows(const HitSet& hits, const CellRows& cells, const std::vector<uint32_t>& numbers) {
+    HitSet translated;
+    for (const auto& [position, slot, similarity] : hits) {
+        translated.insert({numbers.empty() ? position : numbers[position], cells.row_at(slot), similarity});
+    }
+    return translated;
+}
+
+// Rows are put into cells, moved and removed at random; what is found is what plain loops find among the rows of
+// the cells that each query goes to.
+void test_cells(const std::string& path, int dim, size_t rows, float threshold, bool in_file) {
+    const TileKernel& kernel = kernel_of(path);
+    const std::string name = path + " cells of dim " + std::to_string(dim) + " rows " + std::to_string(rows) +
+                             " threshold " + std::to_string(threshold);
+    constexpr uint32_t kCells = 5;
+    std::mt19937 random(unsigned(rows) + unsigned(dim));
+    const auto any_cell = [&] { return uint32_t(random() % kCells); };
+    const Codes codes = some_codes(rows, dim, unsigned(dim) * 1000 + unsigned(rows));
+    const Codes queries = some_codes(9, dim, unsigned(dim) * 1000 + unsigned(rows));
+    int file = -1;
+    if (in_file) {
+        char folder[] = "/tmp/kernel-test-XXXXXX";
+        file = mkstemp(folder);
+        unlink(folder);
+    }
+    CellRows cells(dim, file);
+    cells.add_cells(kCells);
+    std::vector<uint32_t> cell_of(rows);
+    for (auto& cell : cell_of) cell = any_cell();
+    std::set<uint32_t> removed;
+    if (rows > 3) {
+        cell_of[3] = kNowhere;
+        removed.insert(3);
+    }
+    const size_t cut = rows / 3;
+    cells.append(codes.data(), cut, cell_of.data());
+    cells.append(codes.data() + cut * size_t(dim), rows - cut, cell_of.data() + cut);
+    for (size_t change = 0; change < 2 * rows; ++change) {
+        const auto row = uint32_t(random() % rows);
+        if (change % 9 == 0) {
+            cells.remove(row);
+            removed.insert(row);
+        } else if (!removed.count(row)) {
+            cell_of[row] = any_cell();
+            cells.move(row, cell_of[row]);
+        }
+    }
+    uint32_t held = 0;
+    for (uint32_t cell = 0; cell < kCells; ++cell) held += cells.rows_in(cell);
+    expect(held + removed.size() == rows && cells.removed_count() == removed.size(), name + ": counts");
+    Codes back(static_cast<size_t>(dim));
+    for (uint32_t row = 0; row < rows; ++row) {
+        cells.get(row, back.data());
+        const bool gone = removed.count(row) != 0;
+        const auto* code = &codes[row * size_t(dim)];
+        expect(gone ? back == Codes(size_t(dim), 0) : std::equal(back.begin(), back.end(), code), name + ": a row");
+        expect(cells.cell_of(row) == (gone ? kNowhere : cell_of[row]), name + ": cell of a row");
+        expect(cells.is_removed(row) == gone, name + ": removed");
+    }
+
+    const std::vector<uint64_t> offsets = {0, 2, 2, 3, 8, 9, 10, 11, 12, 14};
+    const std::vector<uint32_t> probed = {1, 3, 0, 0, 1, 2, 3, 4, 2, 2, 2, 2, 4, 0};
+    std::vector<uint32_t> numbers;
+    const Grouping grouping = group_by_cell(cells, offsets.data(), 9, probed.data(), numbers);
+    auto plan = plan_for(kernel, threshold, false);
+    plan.grouping = &grouping;
+    HitSet expected_hits;
+    for (const auto& hit : expected(queries, codes, dim, threshold, false, removed)) {
+        for (uint64_t i = offsets[std::get<0>(hit)]; i < offsets[std::get<0>(hit) + 1]; ++i) {
+            if (probed[i] == cell_of[std::get<1>(hit)]) expected_hits.insert(hit);
+        }
+    }
+    Run run(grouped_source(queries.data(), 9, dim, numbers), cells_source(cells), plan, 2, 50);
+    expect(in_rows(collect(run, 50), cells, numbers) == expected_hits, name + ": of some cells");
+
+    std::vector<uint32_t> blocks;
+    for (uint32_t block = 0; block < cells.block_count(); ++block) {
+        if (cells.cell_at(block * kBlockRows) != kNowhere) blocks.push_back(block);
+    }
+    const Grouping all = group_all(cells, blocks, 9);
+    plan.grouping = &all;
+    Run scan(all_of(queries, dim), cells_source(cells), plan, 2, 1000);
+    expect(in_rows(collect(scan, 1000), cells, {}) == expected(queries, codes, dim, threshold, false, removed),
+           name + ": of all");
+}
+
+void test_nearest(const std::string& path, int dim, uint32_t centroids, float margin, uint32_t most) {
+    const std::string name = path + " nearest of " + std::to_string(centroids) + " dim " + std::to_string(dim);
+    const Codes codes = some_codes(centroids, dim, 77);
+    const Codes queries = some_codes(50, dim, 78);
+    PackedRows packed(dim);
+    packed.append(codes.data(), centroids);
+    std::vector<std::vector<Nearest>> found;
+    find_nearest(packed, queries.data(), 50, margin, most, 2, kernel_of(path), found);
+    std::vector<Nearest> best(50);
+    find_best(packed, queries.data(), 50, 2, kernel_of(path), best.data());
+    const auto before = [](const Nearest& a, const Nearest& b) {
+        return a.similarity != b.similarity ? a.similarity > b.similarity : a.centroid < b.centroid;
+    };
+    std::vector<std::vector<Nearest>> all(50);
+    for (const auto& [query, row, similarity] : expected(queries, codes, dim, -2.0f, false, {})) {
+        all[query].push_back({row, similarity});
+    }
+    for (size_t query = 0; query < 50; ++query) {
+        std::sort(all[query].begin(), all[query].end(), before);
+        if (inverse_norm(&queries[query * size_t(dim)], dim) == 0.0f) {
+            expect(!found[query].empty() && found[query][0].similarity == 0.0f, name + ": of a zero code");
+            continue;
+        }
+        const float least = all[query][0].similarity - margin;
+        const auto last = std::find_if(all[query].begin() + 1, all[query].end(),
+                                       [&](const Nearest& one) {
+                                           return one.similarity <= least && one.similarity < all[query][0].similarity;
+                                       });
+        all[query].erase(last, all[query].end());
+        if (all[query].size() > most) all[query].resize(most);
+        bool same = all[query].size() == found[query].size() && best[query].centroid == all[query][0].centroid;
+        for (size_t i = 0; same && i < found[query].size(); ++i) {
+            same = found[query][i].centroid == all[query][i].centroid &&
+                   found[query][i].similarity == all[query][i].similarity;
+        }
+        expect(same, name);
+    }
+}
+
 void test_stopping_half_way() {
     const Codes codes(5000 * 8, 3);
     for (int i = 0; i < 20; ++i) {
@@ -244,6 +375,19 @@ int main() {
     for (const auto& path : available_paths()) {
         std::printf("path %s\n", path.c_str());
         test_extremes(path);
+        for (const int dim : {1, 5, 64, 130, 512}) {
+            for (const size_t rows : {size_t(1), size_t(64), size_t(700)}) {
+                if (dim > 500 && rows > 64) continue;
+                test_cells(path, dim, rows, 0.5f, rows == 700);
+                test_cells(path, dim, rows, -0.5f, false);
+            }
+        }
+        for (const int dim : {3, 64, 130}) {
+            test_nearest(path, dim, 1, 0.1f, 4);
+            test_nearest(path, dim, 300, 0.0f, 300);
+            test_nearest(path, dim, 300, 0.2f, 3);
+            test_nearest(path, dim, 300, 3.0f, 300);
+        }
         for (const int dim : {1, 2, 3, 4, 5, 63, 64, 65, 100, 512, 1025}) {
             for (const size_t rows : {size_t(0), size_t(1), size_t(2), size_t(63), size_t(64), size_t(65), size_t(200)}) {
                 if (dim > 500 && rows > 65) continue; // plain loops take their time, and an emulator more

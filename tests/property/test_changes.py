@@ -15,6 +15,7 @@ from stream_cluster.state import compaction
 from stream_cluster.state.chunks import read_codes
 from stream_cluster.state.objects import changed_columns
 from stream_cluster.state.schema import METADATA_COLUMNS
+from tests.support.examples import examples
 from tests.support.model import Model
 from tests.support.partitions import FLOOR, directory, open_partition, records
 
@@ -163,7 +164,7 @@ class Late(Executor):
         return future
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(messages=messages, plan=plans, min_pending=st.sampled_from([0, 3, 65_536]), is_late=st.booleans())
 def test_after_any_changes_the_state_is_that_of_a_fresh_run_over_the_survivors(
     messages, plan, min_pending, is_late
@@ -203,7 +204,7 @@ def check_memory(partition):
             assert (space.matcher.store.is_removed(rows) == ~codes.any(axis=1)).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(messages=messages, plan=plans)
 def test_a_small_hnsw_space_ends_in_the_same_state(messages, plan):
     model = Model()
@@ -218,7 +219,7 @@ def test_a_small_hnsw_space_ends_in_the_same_state(messages, plan):
         partition.close()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(messages=messages, plan=plans, again=plans)
 def test_records_delivered_again_after_changes_change_nothing(messages, plan, again):
     with directory() as folder:

@@ -14,6 +14,7 @@ from stream_cluster.matching import quantise
 from stream_cluster.model import Interrupt, no_progress
 from stream_cluster.snapshot import linkage
 from stream_cluster.snapshot.gate import Gate, attach_by_link
+from stream_cluster.snapshot.rematch import Matching, Rematch
 from stream_cluster.snapshot.selection import select
 from tests.support.oracle import constrained_clusters, naive_components, naive_similarity
 from tests.support.partitions import NOW_US, directory, message, open_partition, records, vectors
@@ -163,9 +164,10 @@ def test_components_form_without_low_quality_which_is_attached_by_its_strongest_
             selection = chosen(view, tracks=tracks, frames=False, min_quality=LOW)
             gate = Gate.of(selection.low, selection.tracks)
             held_codes = view.codes(selection.space, selection.rows)
-            labels = linkage.labels_by_matching(
-                held_codes, selection, threshold, gate=gate, interrupt=Interrupt(), progress=no_progress
+            matching = Matching(
+                held_codes, threshold, Rematch(), Interrupt(), no_progress, passing=gate.passing()
             )
+            labels = linkage.labels_by_matching(matching, selection, threshold)
             labels = attach_by_link(held_codes, labels, gate, threshold, Interrupt())
         partition.close()
     assert as_sets(labels) == as_sets(np.array(expected))

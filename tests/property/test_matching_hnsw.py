@@ -24,6 +24,11 @@ class Settings:
     hnsw_ef_construction: int = 40
     hnsw_ef_search: int = 40
     threads: int = 1
+    cells_after: int = 10**9
+    target_recall: float = 0.995
+    cells_budget_share: float = 0.05
+    cells_sample_share: float = 0.1
+    map_codes: bool = False
 
 
 @settings(deadline=None)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from stream_cluster.config import load_settings
 from stream_cluster.messages import Filters
 from stream_cluster.state import compaction
+from tests.support.examples import examples
 from tests.support.partitions import (
     FLOOR,
     apply_in_batches,
@@ -28,7 +29,7 @@ seeds = st.integers(0, 9999)
 batch_sizes = st.lists(st.integers(1, 15), max_size=6)
 above_floor = st.floats(FLOOR, 0.999)
 any_threshold = st.one_of(st.sampled_from([-1.0, 0.0, 0.2, FLOOR, 0.9, 1.0]), st.floats(-0.5, 1))
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=examples(60), deadline=None)
 
 
 def objects(count, seed, **options):

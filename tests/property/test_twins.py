@@ -15,6 +15,7 @@ from stream_cluster.model import Links, SpaceKey, concatenate_links, no_links
 from stream_cluster.state import removal, twins
 from stream_cluster.state.space import Space, SpaceBatch, match_batch
 from tests.property.test_changes import apply_by_plan, contents, fresh_contents
+from tests.support.examples import examples
 from tests.support.model import Model
 from tests.support.oracle import naive_links
 from tests.support.partitions import deletion, directory, message, records
@@ -28,7 +29,7 @@ codes = st.lists(
 floors = st.sampled_from([-0.5, 0.3, 0.9, 0.9999998, 0.99999995])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(resident=codes, new=codes, floor=floors, removed=st.sets(st.integers(0, 39)))
 def test_the_forest_and_the_count_are_those_of_all_links(resident, new, floor, removed):
     matcher = SpaceMatcher(DIM, Settings().matching)
@@ -59,7 +60,7 @@ def test_codes_that_are_known_to_repeat_change_no_forest_and_no_count(least, mon
     monkeypatch.setattr(twins, "MIN_TWINS", least)
     spared = []
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=examples(200), deadline=None)
     @given(batches=st.lists(codes, min_size=2, max_size=6), floor=floors)
     def check(batches, floor):
         space = Space(1, SpaceKey("a", "event", "face", 1), DIM, floor)
@@ -152,7 +153,7 @@ def test_twins_that_come_and_go_leave_the_state_of_a_fresh_run(few, least, monke
     monkeypatch.setattr(removal, "_FEW_ASKING", few)
     monkeypatch.setattr(twins, "MIN_TWINS", least)
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=examples(150), deadline=None)
     @given(changes=changes, plan=st.lists(st.integers(0, 20), max_size=6))
     def check(changes, plan):
         messages = [

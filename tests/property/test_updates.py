@@ -11,6 +11,7 @@ from stream_cluster.matching import encode
 from stream_cluster.messages import Descriptor, Metadata, ObjectMessage
 from stream_cluster.messages.updates import ObjectUpdate
 from stream_cluster.state import ages, updates
+from tests.support.examples import examples
 from tests.support.oracle import naive_similarity
 from tests.support.partitions import T0_US, apply_in_batches, directory, open_partition, records
 from tests.support.updates import Topic, at_threshold, check_sets, restate, snapshot_clusters
@@ -130,7 +131,7 @@ class Run:
         self.partition.close()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     messages=messages,
     steps=steps,
@@ -170,7 +171,7 @@ def told(messages, sizes, folder):
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(messages=messages, sizes=st.lists(st.integers(1, 9), max_size=12))
 def test_updates_of_arrivals_do_not_depend_on_batches_and_name_the_strongest_earlier_link(messages, sizes):
     arrivals = [message for message in messages if message.action == "upsert"]

@@ -129,15 +129,15 @@ def archive_file(status: Status) -> Path:
 
 @asynccontextmanager
 async def client_of(
-    broker: Broker, topics: Topics, *, compression: str | None = None
+    broker: Broker, topics: Topics, *, compression: str | None = None, batch_bytes: int = 256 * 1024
 ) -> AsyncIterator[Client]:
-    """A client whose topics exist. `compression` of what it sends, as aiokafka names it."""
+    """A client whose topics exist; `compression` as aiokafka names it, of batches of `batch_bytes`."""
     producer = AIOKafkaProducer(
         bootstrap_servers=broker.bootstrap_servers,
         acks="all",
         linger_ms=2,
         max_request_size=MAX_REQUEST_BYTES,
-        max_batch_size=256 * 1024,
+        max_batch_size=batch_bytes,
         compression_type=compression,
     )
     consumer = AIOKafkaConsumer(

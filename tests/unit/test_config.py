@@ -109,7 +109,7 @@ def test_variables_that_are_not_settings_are_let_through():
         ("HTTP__PORT", "70000", "found '70000', expected integer, at least 0 and at most 65535"),
         ("HTTP__PORT", "", "found '', expected integer, at least 0 and at most 65535"),
         ("SIMILARITY__FACE__FLOOR", "nan", "found 'nan', expected number, at least -1 and below 1"),
-        ("MATCHING__ENGINE", "fast", "found 'fast', expected one of auto, exact, hnsw"),
+        ("MATCHING__ENGINE", "fast", "found 'fast', expected one of auto, cells, exact, hnsw"),
         ("KAFKA__CREATE_TOPICS", "maybe", "found 'maybe', expected true or false"),
         ("KAFKA__EVENTS_TOPIC", "a b", "found 'a b', expected text matching ^[A-Za-z0-9._-]{1,249}$"),
         ("STATE__DIRECTORY", "", "found '', expected text that is not empty"),

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from stream_cluster.matching import matcher as matcher_module
+from stream_cluster.matching import hnsw_engine
 from stream_cluster.matching.hnsw import HnswMatcher
-from stream_cluster.matching.matcher import INLINE_ROWS, RecallSample, SpaceMatcher
+from stream_cluster.matching.hnsw_engine import INLINE_ROWS
+from stream_cluster.matching.matcher import RecallSample, SpaceMatcher
 from stream_cluster.matching.protocol import Matcher
 from tests.support.descriptors import people
 from tests.support.oracle import as_set, naive_hits, naive_links
@@ -25,6 +26,11 @@ class Settings:
     hnsw_ef_search: int = 60
     recall_sample_share: float = 0.0
     threads: int = 1
+    cells_after: int = 10**9
+    target_recall: float = 0.995
+    cells_budget_share: float = 0.05
+    cells_sample_share: float = 0.1
+    map_codes: bool = False
 
 
 class Events(list):
@@ -46,7 +52,7 @@ def space(codes=None, cache_path=None, notify=None, **settings):
 @pytest.fixture
 def always_graph(monkeypatch):
     """No row is few enough to be compared with all, and every graph is built in the background."""
-    monkeypatch.setattr(matcher_module, "INLINE_ROWS", -1)
+    monkeypatch.setattr(hnsw_engine, "INLINE_ROWS", -1)
 
 
 @pytest.fixture
@@ -85,7 +91,7 @@ def test_engine_hnsw_is_in_use_from_the_first_search_on():
 
 
 def test_an_unknown_engine_is_refused():
-    with pytest.raises(ValueError, match="found 'fast', expected auto, exact or hnsw"):
+    with pytest.raises(ValueError, match="found 'fast', expected auto, exact, cells or hnsw"):
         space(engine="fast")
 
 
@@ -135,7 +141,7 @@ def test_a_failing_build_is_told_once_and_exact_matching_stays(monkeypatch, rows
     def fail(*arguments, **options):
         raise MemoryError("no room for a graph")
 
-    monkeypatch.setattr(matcher_module, "HnswMatcher", fail)
+    monkeypatch.setattr(hnsw_engine, "HnswMatcher", fail)
     codes = people(rows, DIM)
     events = Events()
     matcher = space(codes, engine="hnsw", notify=events)

@@ -12,7 +12,9 @@ import pytest
 
 from stream_cluster import files
 from stream_cluster.config import Settings
-from stream_cluster.matching import SpaceMatcher
+from stream_cluster.matching import SpaceMatcher, cell_cache, costs
+from stream_cluster.matching.cell_trainer import CellParameters
+from stream_cluster.matching.cells import CellMatcher
 from stream_cluster.state.lock import DirectoryLock
 from tests.support.cli import invoke
 from tests.support.descriptors import people
@@ -69,6 +71,18 @@ def index_cache(folder):
     matcher.close()
 
 
+def cells_cache(folder):
+    matcher = CellMatcher(16, CellParameters(first_training=200))
+    matcher.add(people(300, 16))
+    assert matcher.wait_until_trained(60)
+    assert cell_cache.save(folder / "caches" / "partition-0-space-1.cells", matcher)
+    matcher.stop()
+
+
+def costs_of_engines(folder):
+    costs.load_or_measure(folder / "state")
+
+
 def archive_of_a_task(folder):
     folder.joinpath("state").mkdir(mode=0o700)
     partition = filled(folder / "state")
@@ -121,6 +135,8 @@ def schemas(folder):
 WRITERS = {
     "state, its logs and its lock": (state, "partition-0.sqlite"),
     "index cache": (index_cache, "partition-0-space-1.hnsw.json"),
+    "cells cache": (cells_cache, "partition-0-space-1.cells"),
+    "costs of engines": (costs_of_engines, "matching-costs.json"),
     "archive of a task": (archive_of_a_task, "task.zip"),
     "backup and restore": (backup_and_restore, "partition-0.sqlite"),
     "generated events": (generated_events, "events.jsonl"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import zipfile
 
 import numpy as np
 import pytest
 
+from stream_cluster.snapshot import trees
 from stream_cluster.snapshot.clusters import number_clusters
 from stream_cluster.snapshot.report.head import count_rows, parameter_rows, tiles
 from stream_cluster.snapshot.report.merged import merged_by_components
@@ -22,6 +25,11 @@ def direction(degrees, axis=0):
     vector = np.zeros(8, np.float32)
     vector[2 * axis : 2 * axis + 2] = np.cos(angle), np.sin(angle)
     return vector
+
+
+def lines_of(archive):
+    with zipfile.ZipFile(archive) as zipped:
+        return [json.loads(line) for line in zipped.read("clusters.jsonl").splitlines()]
 
 
 def plain(page):
@@ -65,7 +73,7 @@ def test_components_say_so_and_have_nothing_to_compare(chain, tmp_path):
     assert not {"component", "componentClusters", "low"} & set(columns)
     assert data_of(page, "facts")["average"] is False
     assert "Linkage connected components" in text
-    assert "would have merged" not in text
+    assert "would have merged these" not in text
     assert "Clusters at every threshold" in text
 
 
@@ -131,6 +139,29 @@ def test_clusters_whose_figures_are_of_a_sample_are_named_and_counted(tmp_path):
     page = (tmp_path / "report.html").read_bytes()
     assert data_of(page, "facts")["sampled"] == [0]
     assert "Clusters with a weakest link of a sample 1" in plain(count_rows(content.manifest["counts"]))
+
+
+def test_an_archive_says_which_figures_are_of_a_sample(tmp_path, monkeypatch):
+    # The one of low quality hangs on the other by a link that the forest has not, and may not be looked for.
+    objects = [message(0, direction(0), quality=0.9), message(1, direction(20), quality=0.1),
+               message(2, direction(0, axis=1), quality=0.9)]  # fmt: skip
+    partition = partition_of(tmp_path, objects)
+    monkeypatch.setattr(trees, "_BLOCK_ROWS", 1)
+    whole, _ = snapshot(partition, tmp_path / "a.zip", threshold=0.6, min_quality=0.5)
+    monkeypatch.setattr(trees, "_MOST_PAIRS", 0)
+    sampled, _ = snapshot(partition, tmp_path / "b.zip", threshold=0.6, min_quality=0.5)
+    partition.close()
+    assert "clusters_sampled" not in manifest_of(whole)["counts"]
+    assert manifest_of(sampled)["counts"]["clusters_sampled"] == 1
+    assert [(line.get("sampled"), line["weakest_link"]) for line in lines_of(whole)] == [
+        (None, pytest.approx(np.cos(np.radians(20)), abs=0.01)),
+        (None, None),
+    ]
+    assert [(line.get("sampled"), line["weakest_link"]) for line in lines_of(sampled)] == [
+        (True, None),
+        (None, None),
+    ]
+    assert data_of(page_in(sampled), "facts")["sampled"] == [0]
 
 
 def test_a_task_without_any_of_these_shows_none_of_them():

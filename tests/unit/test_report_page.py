@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import re
 import zipfile
@@ -11,6 +12,7 @@ import zipfile
 import msgspec
 import numpy as np
 import pytest
+from PIL import Image
 
 from stream_cluster.config import Settings, load_settings
 from stream_cluster.errors import Cancelled
@@ -215,13 +217,26 @@ def test_thumbnails_are_small_upright_and_without_metadata_and_broken_images_are
     assert counts["images"]["saved"] in {5, 6}
     assert counts["page"]["thumbnails"] == 5
     assert counts["page"]["images_undecodable"] == counts["images"]["saved"] - 5
-    from PIL import Image  # noqa: PLC0415
-
     for text in data_of(page_in(archive), "pictures-0"):
         (tmp_path / "t.jpg").write_bytes(base64.b64decode(text))
         with Image.open(tmp_path / "t.jpg") as image:
             assert max(image.size) == 96
             assert not image.getexif()
+    partition.close()
+
+
+def test_each_thumbnail_is_of_the_image_of_its_object(tmp_path):
+    partition, settings = with_photos(
+        tmp_path, {number: picture(colour=40 * number, side=100 + number) for number in range(6)}
+    )
+    archive, _ = snapshot(partition, tmp_path / "a.zip", settings=settings, threshold=0.6, save_images=True)
+    page = page_in(archive)
+    facts, members = data_of(page, "facts"), data_of(page, "members-0")
+    assert sorted(facts["pictured"]) == list(range(6))
+    for member, text in zip(facts["pictured"], data_of(page, "pictures-0"), strict=True):
+        with Image.open(io.BytesIO(base64.b64decode(text))) as image:
+            red = image.convert("RGB").getpixel((50, 50))[0]
+        assert red == pytest.approx(40 * int(members["id"][member][-5:]), abs=6)
     partition.close()
 
 

@@ -12,7 +12,7 @@ import pytest
 from stream_cluster.errors import Cancelled, TaskError
 from stream_cluster.messages import decode_task, encode_status, parse_time
 from stream_cluster.model import Interrupt
-from stream_cluster.snapshot import archive, clusters, linkage, run
+from stream_cluster.snapshot import archive, linkage, rematch, run
 from stream_cluster.state.tasks import StoredTask, TaskEnd, add_task, ask, end_task
 from stream_cluster.state.view import PartitionView
 from tests.support.kafka import eventually
@@ -90,7 +90,7 @@ STAGES = {
     "select": (run, "select", None),
     "a query that sorts": (run, "select", endless_query),
     "a query of codes": (PartitionView, "codes", endless_query),
-    "match": (clusters, "all_pairs", None),
+    "match": (rematch, "all_pairs", None),
     "linkage": (linkage, "merge_above", None),
     "clusters from the forest": (run, "labels_from_forest", None),
     "numbers": (run, "number_clusters", None),

@@ -26,17 +26,21 @@ uint32_t rows_per_tile(const Layout& layout) {
     return uint32_t(std::clamp(fitting, size_t(kBlockRows), size_t(kMostTileRows)));
 }
 
+} // namespace
+
 uint32_t queries_per_panel(const Layout& layout) {
     const size_t fitting = kPanelBytes / layout.row_bytes() / kTileQueries * kTileQueries;
     return uint32_t(std::clamp(fitting, size_t(kFewestPanelQueries), size_t(kMostPanelQueries)));
 }
 
-} // namespace
-
 Work::Work(const Plan& plan, int threads) : plan_(plan) {
     const uint32_t queries = plan_.queries->size();
     const bool nothing = !(plan_.threshold < 1.0f) || queries == 0; // nothing is above 1, or above NaN
     if (nothing) return;
+    if (plan_.grouping) {
+        take_grouping();
+        return;
+    }
     const Layout& layout = plan_.rows->layout();
     uint32_t tile_rows = rows_per_tile(layout);
     panel_size_ = queries_per_panel(layout);
@@ -61,14 +65,34 @@ Work::Work(const Plan& plan, int threads) : plan_(plan) {
     panel_units_.push_back(unit_count_);
 }
 
+void Work::take_grouping() {
+    unit_count_ = plan_.grouping->groups.size();
+    for (const auto& group : plan_.grouping->groups) {
+        const Span* span = &plan_.grouping->spans[group.first_span];
+        pairs_ += pairs_of({group.panel_first, group.panel_count, span, group.span_count});
+    }
+}
+
+uint64_t Work::pairs_of(const Unit& unit) {
+    uint64_t rows = 0;
+    for (uint32_t i = 0; i < unit.span_count; ++i) rows += unit.span[i].count;
+    return rows * unit.panel_count;
+}
+
 bool Work::take(Unit& unit) {
     const size_t number = next_.fetch_add(1, std::memory_order_relaxed);
     if (number >= unit_count_) return false;
+    if (plan_.grouping) {
+        const Grouping::Group& group = plan_.grouping->groups[number];
+        unit = {group.panel_first, group.panel_count, &plan_.grouping->spans[group.first_span], group.span_count};
+        return true;
+    }
     const auto panel = size_t(std::upper_bound(panel_units_.begin(), panel_units_.end(), number) -
                               panel_units_.begin() - 1);
     unit.panel_first = uint32_t(panel) * panel_size_;
     unit.panel_count = std::min(panel_size_, plan_.queries->size() - unit.panel_first);
     unit.span = &spans_[panel_spans_[panel] + number - panel_units_[panel]];
+    unit.span_count = 1;
     return true;
 }
 
@@ -89,16 +113,21 @@ Worker::Worker(Work& work)
 
 bool Worker::begin_unit() {
     if (!work_.take(unit_)) return false;
-    if (!panel_filled_ || panel_.first() != unit_.panel_first) {
+    if (!panel_filled_ || panel_.first() != unit_.panel_first || panel_.count() != unit_.panel_count) {
         panel_.fill(*plan_.queries, unit_.panel_first, unit_.panel_count);
         if (sketches_) sketch_panel_.fill(*plan_.queries, plan_.threshold, unit_.panel_first, unit_.panel_count);
         panel_filled_ = true;
     }
-    tile_ = plan_.rows->load(*unit_.span, buffer_);
     in_unit_ = true;
+    span_ = 0;
+    begin_span();
+    return true;
+}
+
+void Worker::begin_span() {
+    tile_ = plan_.rows->load(unit_.span[span_], buffer_);
     group_ = 0;
     block_ = 0;
-    return true;
 }
 
 bool Worker::step(Hits& hits, size_t full) {
@@ -113,8 +142,12 @@ bool Worker::step(Hits& hits, size_t full) {
     }
     block_ = 0;
     if (++group_ == panel_.group_count()) {
-        in_unit_ = false;
-        work_.done(unit_);
+        if (++span_ < unit_.span_count) {
+            begin_span();
+        } else {
+            in_unit_ = false;
+            work_.done(unit_);
+        }
     }
     return true;
 }
@@ -193,7 +226,7 @@ void Worker::emit(uint32_t group, uint32_t block, Hits& hits) const {
     hits.reserve_tile();
     const BlockFacts& facts = tile_.facts[block];
     const uint32_t first_row = tile_.first + block * kBlockRows;
-    const uint32_t count = unit_.span->first + unit_.span->count - first_row;
+    const uint32_t count = unit_.span[span_].first + unit_.span[span_].count - first_row;
     // Rows behind the end of the span may have been appended since the search began.
     const uint64_t there = facts.live & (count < kBlockRows ? (uint64_t(1) << count) - 1 : ~uint64_t(0));
     for (uint32_t i = 0; i < panel_.group_size(group); ++i) {

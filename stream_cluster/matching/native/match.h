@@ -12,6 +12,21 @@
 
 namespace stream_cluster {
 
+// Which queries are compared with which rows, where that is not all with all.
+struct Grouping {
+    struct Group {
+        uint32_t panel_first; // of the queries, at most `queries_per_panel`
+        uint32_t panel_count;
+        uint32_t first_span; // of `spans`
+        uint32_t span_count;
+    };
+    std::vector<Span> spans;
+    std::vector<Group> groups;
+};
+
+// Queries of one group, which are compared with its rows block by block while those are in a cache.
+uint32_t queries_per_panel(const Layout& layout);
+
 struct Plan {
     const Source* queries;
     const Source* rows;
@@ -19,9 +34,11 @@ struct Plan {
     bool triangle;      // both sides are the same: only pairs with query < row
     uint32_t first_row; // rows before it do not count
     const TileKernel* kernel;
+    const Grouping* grouping = nullptr; // null: every query with every row
 };
 
-// All units of a plan: a panel of queries and a tile of rows each. The threads take one after another.
+// All units of a plan: a panel of queries and a tile of rows each, or several tiles where there is a grouping.
+// The threads take one after another.
 class Work {
 public:
     Work(const Plan& plan, int threads);
@@ -29,7 +46,8 @@ public:
     struct Unit {
         uint32_t panel_first;
         uint32_t panel_count;
-        const Span* span;
+        const Span* span; // the first
+        uint32_t span_count;
     };
 
     // The next unit, in order; false when there are no more.
@@ -50,7 +68,8 @@ public:
     double multiplications() const { return double(pairs_) * plan_.rows->layout().dim; }
 
 private:
-    uint64_t pairs_of(const Unit& unit) const { return uint64_t(unit.panel_count) * unit.span->count; }
+    static uint64_t pairs_of(const Unit& unit);
+    void take_grouping();
 
     const Plan plan_;
     std::vector<Span> spans_;
@@ -74,6 +93,7 @@ public:
 
 private:
     bool begin_unit();
+    void begin_span();
     void compare(uint32_t group, uint32_t block, Hits& hits);
     // These set `result_` and say whether there are candidates; the tests learn.
     bool by_codes(Tile& tile, uint32_t group, uint32_t block, CutChoice::Test* test);
@@ -94,6 +114,7 @@ private:
     Work::Unit unit_{};
     RowTile tile_{};
     bool in_unit_ = false;
+    uint32_t span_ = 0; // of the unit
     uint32_t group_ = 0;
     uint32_t block_ = 0;
 };

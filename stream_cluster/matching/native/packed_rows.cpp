@@ -17,10 +17,10 @@ constexpr uint32_t kMostChunkRows = 1u << 16;
 } // namespace
 
 Chunk::Chunk(const Layout& layout, uint32_t first, uint32_t rows)
-    : first_row(first),
-      capacity(rows),
-      codes(aligned_bytes(size_t(rows) * layout.row_bytes())),
-      facts(aligned_facts(rows / kBlockRows)) {}
+    : Chunk(aligned_bytes(size_t(rows) * layout.row_bytes()), first, rows) {}
+
+Chunk::Chunk(AlignedBytes memory, uint32_t first, uint32_t rows)
+    : first_row(first), capacity(rows), codes(std::move(memory)), facts(aligned_facts(rows / kBlockRows)) {}
 
 PackedRows::PackedRows(int dim) : layout_(dim) {
     if (dim < 1 || dim > kMaxDimension) {

@@ -11,6 +11,8 @@ namespace stream_cluster {
 // Consecutive packed blocks. Its memory never moves; a search shares the ownership while it runs.
 struct Chunk {
     Chunk(const Layout& layout, uint32_t first_row, uint32_t capacity);
+    // In memory that was made for it.
+    Chunk(AlignedBytes codes, uint32_t first_row, uint32_t capacity);
 
     uint32_t first_row;
     uint32_t capacity; // in rows, a multiple of 64

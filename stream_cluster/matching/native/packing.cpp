@@ -4,6 +4,9 @@
 #include <cmath>
 #include <cstring>
 
+#include <fcntl.h>
+#include <sys/mman.h>
+
 namespace stream_cluster {
 namespace {
 
@@ -52,6 +55,22 @@ Layout::Layout(int dimension) : dim(dimension), groups(uint32_t(dimension + 3) /
 
 AlignedBytes aligned_bytes(size_t count) {
     return AlignedBytes(static_cast<uint8_t*>(::operator new(count, std::align_val_t(64))));
+}
+
+void FreeAligned::operator()(void* memory) const {
+    if (mapped) {
+        munmap(memory, mapped);
+    } else {
+        ::operator delete(memory, std::align_val_t(64));
+    }
+}
+
+AlignedBytes mapped_bytes(int file, size_t offset, size_t count) {
+    // Allocated, not only made longer: a full disk would otherwise be a signal in the middle of a write.
+    if (posix_fallocate(file, off_t(offset), off_t(count)) != 0) throw std::bad_alloc();
+    void* memory = mmap(nullptr, count, PROT_READ | PROT_WRITE, MAP_SHARED, file, off_t(offset));
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    return AlignedBytes(static_cast<uint8_t*>(memory), FreeAligned{count});
 }
 
 AlignedFacts aligned_facts(size_t count) {

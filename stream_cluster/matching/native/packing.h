@@ -44,12 +44,17 @@ struct alignas(64) BlockFacts {
 };
 
 struct FreeAligned {
-    void operator()(void* memory) const { ::operator delete(memory, std::align_val_t(64)); }
+    size_t mapped = 0; // bytes of a file that are mapped there; 0: it was allocated
+
+    void operator()(void* memory) const;
 };
 using AlignedBytes = std::unique_ptr<uint8_t[], FreeAligned>;
 using AlignedFacts = std::unique_ptr<BlockFacts[], FreeAligned>;
 
 AlignedBytes aligned_bytes(size_t count);
+// Bytes offset .. offset + count - 1 of a file, which is made so large; `offset` is a multiple of a page. What is
+// written there goes to the file when memory is short. std::bad_alloc when there is no room.
+AlignedBytes mapped_bytes(int file, size_t offset, size_t count);
 AlignedFacts aligned_facts(size_t count);
 
 // Facts of a code; false when it holds -128, which is no code.

@@ -72,10 +72,10 @@ const componentOf = (cluster) => columns.component === undefined ? -1 : columns.
 function componentButton(cluster) {
   const component = componentOf(cluster);
   if (component < 0) return null;
-  const others = plural(columns.componentClusters[component] - 1, "other", "others");
-  return make("button", { type: "button", class: "component", "data-component": component,
-    "aria-label": `Components would merge cluster ${cluster} with ${others}: show them` },
-    `components: one with ${others}`);
+  const others = columns.componentClusters[component] - 1;
+  const whole = `Connected components would merge cluster ${cluster} with ${plural(others, "other", "others")}: show them`;
+  return make("button", { type: "button", class: "component", "data-component": component, title: whole, "aria-label": whole },
+    `+${number(others)} by components`);
 }
 
 function card(cluster) {

@@ -90,7 +90,7 @@ function showSources() {
 function showWhatThereIs() {
   for (const [name, column] of [["component", columns.component], ["low", columns.low]]) {
     if (column === undefined) continue;
-    const text = { component: "size of the component", low: "objects of low quality" }[name];
+    const text = { component: "component size", low: "low quality" }[name];
     byId("sort").append(make("option", { value: name }, text));
     byId(name === "component" ? "merged" : "low").closest("label").hidden = false;
   }
