@@ -11,7 +11,7 @@ ARGS ?=
 .DELETE_ON_ERROR:
 .PHONY: help setup demo check lint test-faults test-faults-short check-native check-aarch64 check-deploy deploy-files overview report-picture test test-all bench bench-ingest bench-snapshot bench-faces \
 	bench-kernel bench-peers bench-seed-table bench-stream bench-crossover bench-images bench-report bench-selection bench-deletes \
-	bench-updates bench-cells bench-linkage bench-linkage-scale bench-migration bench-accounts bench-hostile fuzz soak audit face-statistics docs lock clean
+	bench-updates bench-transactions bench-cells bench-linkage bench-linkage-scale bench-migration bench-accounts bench-hostile fuzz soak audit face-statistics docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -170,6 +170,9 @@ bench-hostile: setup ## Benchmark: equal descriptors and rejections, a million e
 
 bench-updates: setup ## Benchmark: what cluster updates cost ingest
 	$(BIN)/python -m benchmarks.updates --write benchmarks/results/updates.json $(ARGS)
+
+bench-transactions: setup ## Benchmark: what it costs that outputs are written in transactions
+	$(BIN)/python -m benchmarks.transactions --write benchmarks/results/transactions.json $(ARGS)
 
 bench-backup: setup ## Benchmark: ingest beside a backup, and the start after a kill with and without the disk
 	$(BIN)/python -m benchmarks.backup --write benchmarks/results/backup.json $(ARGS)

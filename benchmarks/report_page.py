@@ -165,7 +165,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--objects", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=512, help="values of a descriptor of `objects`")
-    parser.add_argument("--only", choices=["images", "objects", "browser"], help="nothing else, for a look")
+    parser.add_argument("--only", choices=["images", "objects", "browser"], help="nothing else")
+    parser.add_argument("--keep", action="store_true", help="add to the results of the file")
     parser.add_argument("--write", type=Path, help="write the results as JSON")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--threshold", type=float, help=argparse.SUPPRESS)
@@ -202,6 +203,7 @@ def main() -> None:
         },
         environment=before,
         results=results,
+        keep=arguments.keep,
     )
 
 

@@ -26,5 +26,6 @@ def create(path: Path, mode: int = GROUP) -> BinaryIO:
 def make_folder(path: Path, mode: int = 0o750) -> None:
     """A folder and those above it, as far as they are not there. Raises OSError."""
     # `Path.mkdir` gives the mode to the last one only: the names in the others may be of people, too.
-    for missing in reversed([path, *path.parents]):
+    above = [folder for folder in path.parents if not folder.exists()]
+    for missing in [*reversed(above), path]:
         missing.mkdir(mode=mode, exist_ok=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from stream_cluster.cli import options
-from stream_cluster.cli.display import print_facts, print_json, progress_display, warn_rejected
+from stream_cluster.cli.display import engine_text, print_facts, print_json, progress_display, warn_rejected
 from stream_cluster.cli.failures import EXIT_CODES_HELP
 from stream_cluster.cli.signals import stoppable
 from stream_cluster.errors import InputError
@@ -170,7 +170,7 @@ def _show(result: OfflineResult, *, as_json: bool) -> None:
         "singletons": result.counts["singletons"],
         "largest cluster": result.counts["largest_cluster"],
         "threshold": f"{result.snapshot.threshold:g}",
-        "engine": _engine(result.snapshot.matching),
+        "engine": engine_text(result.snapshot.matching),
         "duplicates": load.duplicates,
         "filtered out": result.counts["filtered_out"],
         "rejected records": sum(load.rejected.values()),
@@ -192,14 +192,6 @@ def _show(result: OfflineResult, *, as_json: bool) -> None:
         facts["of other accounts"] = load.of_other_accounts
     print_facts(facts)
     typer.echo(str(result.snapshot.archive.path.resolve()))
-
-
-def _engine(matching: Mapping[str, Any]) -> str:
-    recall = matching["recall"]
-    if recall is None or recall["share"] is None:
-        return str(matching["engine"])
-    interval = f"{recall['low']:.2%} to {recall['high']:.2%}"
-    return f"{matching['engine']}, {recall['share']:.2%} of the links ({interval})"
 
 
 def _image_facts(images: Mapping[str, int]) -> str:

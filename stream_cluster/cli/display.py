@@ -115,6 +115,15 @@ def print_table(table: Table) -> None:
     sys.stdout.flush()
 
 
+def engine_text(matching: Mapping[str, Any]) -> str:
+    """The engine that found links, and its recall where it may have missed some."""
+    recall = matching["recall"]
+    if recall is None or recall["share"] is None:
+        return str(matching["engine"])
+    interval = f"{recall['low']:.2%} to {recall['high']:.2%}"
+    return f"{matching['engine']}, {recall['share']:.2%} of the links ({interval})"
+
+
 def warn(message: str) -> None:
     """Write `warning: …` to stderr."""
     typer.echo(f"warning: {message}", err=True)

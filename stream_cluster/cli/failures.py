@@ -7,6 +7,7 @@
 | 2 | a person has to change an option, a file, a setting or a topic |
 | 3 | no answer in time: no broker, or `--timeout-s` passed |
 | 4 | the state or the output cannot be used: damaged, locked, full, or of another release |
+| 5 | Kafka no longer has records that the state needs; `run --accept-gap` goes on without them |
 | 130, 143 | ended by Ctrl-C (SIGINT), by SIGTERM |
 """
 
@@ -27,18 +28,19 @@ from stream_cluster.errors import (
     BrokerUnavailable,
     Cancelled,
     ConfigError,
+    LogGap,
     ResultsUnavailable,
     StateError,
     StreamClusterError,
     TaskError,
 )
 
-FAILED, USAGE, NO_ANSWER, BAD_STATE, INTERRUPTED = 1, 2, 3, 4, 130
+FAILED, USAGE, NO_ANSWER, BAD_STATE, GAP, INTERRUPTED = 1, 2, 3, 4, 5, 130
 DEBUG_VARIABLE = "STREAM_CLUSTER_DEBUG"
 
 EXIT_CODES_HELP = (
     "[bold]Exit codes:[/bold] 0 done · 1 failed · 2 an option, file or setting must be changed · "
-    "3 no answer in time · 4 the state cannot be used · 130 interrupted"
+    "3 no answer in time · 4 the state cannot be used · 5 a gap in the log · 130 interrupted"
 )
 
 # A task's own mistakes are those of the options that it was made from.
@@ -53,6 +55,8 @@ def exit_code(error: BaseException) -> int:
         return NO_ANSWER
     if isinstance(error, StateError | ResultsUnavailable | BackupsUnavailable | BackupDamaged):
         return BAD_STATE
+    if isinstance(error, LogGap):
+        return GAP
     if isinstance(error, KeyboardInterrupt | Cancelled):
         return INTERRUPTED
     return FAILED

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from stream_cluster.cli import options
 from stream_cluster.cli.display import (
+    engine_text,
     print_facts,
     print_json,
     print_table,
@@ -36,8 +37,8 @@ EPILOG = f"""\
 The state directory of a service, running or not, which is read as it stands at this moment; or objects as
 `cluster` reads them: JSON lines, gzipped or not, `-` for standard input, or .npz.
 
-A state has the links above its floor already. All pairs are compared where it cannot tell: for files, with
---filters, and below the floor.
+A state has the links above its floor already. Where it cannot tell, objects are matched again as for a task:
+for files, with --filters, and below the floor.
 
 Clusters are connected components, those of a task with the default linkage.
 
@@ -60,6 +61,7 @@ _GROUPS = {
     "match": ("matching", ""),
     "curve": ("joining links", ""),
 }
+_FOUND = {"forest": "of the state", "rematch": "matched again"}
 _STEP = 0.05
 _JSON_POINTS = 1000
 """Of the curve in JSON; each figure then changes by no more than 0.8% of its range between two of them."""
@@ -252,6 +254,7 @@ def _as_dict(found: FoundThresholds, rows: list[_Row]) -> dict[str, Any]:
         "similarity": measured.threshold.scale.parameters,
         "as_of": None if found.as_of is None else dict(found.as_of),
         "method": measured.method,
+        "matching": dict(measured.matching),
         "objects": objects,
         "threshold": measured.threshold.value,
         "cliff": None if curve.cliff is None else round(curve.cliff, _DIGITS),
@@ -284,7 +287,7 @@ def _show(found: FoundThresholds, rows: list[_Row]) -> None:
         "account": found.account_id,
         "objects": f"{objects:,} {key.object_type}s",
         "descriptors": f"{key.descriptor_type} version {key.version}",
-        "links": "of the state" if measured.method == "forest" else "all pairs compared",
+        "links": f"{_FOUND[measured.method]}, {engine_text(measured.matching)}",
     }
     if (as_of := found.as_of) is not None:
         facts["as of"] = f"offset {as_of['next_offset']:,} of {as_of['topic']}/{as_of['partition']}"

@@ -52,6 +52,13 @@ class KafkaSettings(_Section, frozen=True, kw_only=True):
         TopicName,
         Meta(description="Topic of cluster updates, with as many partitions as the events topic."),
     ] = "cluster-updates"
+    transactions: Annotated[
+        bool,
+        Meta(
+            description="Write results, dead letters and updates in transactions, so that a worker that lost "
+            "a partition can write nothing for it. Off: for brokers without transactions."
+        ),
+    ] = True
     create_topics: Annotated[bool, Meta(description="Create absent topics at start.")] = False
     partitions: Annotated[
         int, Meta(ge=1, le=100_000, description="Partitions of a topic created at start.")

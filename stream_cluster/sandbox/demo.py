@@ -51,7 +51,7 @@ def main() -> int:
                 broker.create_topics(
                     [kafka.events_topic, kafka.tasks_topic, kafka.results_topic, kafka.dead_letter_topic]
                 )
-            running.enter_context(_service(broker.bootstrap_servers))
+            running.enter_context(_service(broker.bootstrap_servers, transactions=broker.is_real))
             events = OUTPUT / "events.jsonl.gz"
             truth = OUTPUT / "people.csv"
             _command(
@@ -102,14 +102,15 @@ def _command(*arguments: str, capture: bool = False) -> str:
 
 
 @contextlib.contextmanager
-def _service(bootstrap_servers: str) -> Iterator[None]:
-    """The service as a process of its own, ready."""
+def _service(bootstrap_servers: str, *, transactions: bool) -> Iterator[None]:
+    """The service as a process of its own, ready; a mock cluster has no transactions."""
     port = free_ports(1)[0]
     config = OUTPUT / "demo.toml"
     config.write_text(
         f"""[kafka]
 bootstrap_servers = "{bootstrap_servers}"
 group_id = "stream-cluster-demo-{os.getpid()}"
+transactions = {str(transactions).lower()}
 create_topics = true
 partitions = 4
 replication_factor = 1

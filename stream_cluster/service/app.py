@@ -17,7 +17,8 @@ from stream_cluster import __version__
 from stream_cluster.config import Settings
 from stream_cluster.errors import ConfigError, StreamClusterError
 from stream_cluster.messages import TaskStatus, partition_for
-from stream_cluster.service.assignment import Assignment
+from stream_cluster.service.assignment import Assignment, NewOutputs
+from stream_cluster.service.assignor import NewestStateAssignor
 from stream_cluster.service.backups import Backups
 from stream_cluster.service.callbacks import Callbacks
 from stream_cluster.service.dead_letters import DeadLetters
@@ -33,6 +34,8 @@ from stream_cluster.service.kafka import (
 )
 from stream_cluster.service.logs import configure_logs, get_logger
 from stream_cluster.service.metrics import Metrics
+from stream_cluster.service.opening import PartitionOpener
+from stream_cluster.service.outputs import AskedOutputs, FencedOutputs
 from stream_cluster.service.relay import BATCH_BYTES, RelaySettings
 from stream_cluster.service.removals import Removals
 from stream_cluster.service.restores import Restores
@@ -56,9 +59,14 @@ class Service:
     """Wires the parts together and lives until `stop` or a fatal error."""
 
     def __init__(
-        self, settings: Settings, *, on_commit: Callable[[int, Outcome], None] | None = None
+        self,
+        settings: Settings,
+        *,
+        on_commit: Callable[[int, Outcome], None] | None = None,
+        accept_gap: bool = False,
     ) -> None:
-        """`on_commit` is told of each committed micro-batch, for measurements."""
+        """`on_commit` is told of each committed micro-batch; `accept_gap`: see `Assignment`."""
+        self._accept_gap = accept_gap
         self.settings = settings
         self.metrics = Metrics()
         self._on_commit = on_commit
@@ -149,12 +157,13 @@ class Service:
         task_consumer = await start_client(noted(make_consumer(kafka, group=False)), kafka)
         topics = [kafka.events_topic, kafka.tasks_topic, kafka.results_topic, kafka.dead_letter_topic]
         await ensure_topics(settings, topics, task_consumer)
-        producer = await start_client(noted(make_producer(kafka)), kafka)
-        consumer = noted(make_consumer(kafka, group=True))
+        producer = await start_client(noted(make_producer(kafka, **self._producer_options)), kafka)
+        assignor = NewestStateAssignor(kafka.events_topic)
+        consumer = noted(make_consumer(kafka, group=True, partition_assignment_strategy=(assignor,)))
         partitions = await partition_count(producer, kafka.events_topic, kafka.connect_timeout_s)
         task_partitions = await partition_count(producer, kafka.tasks_topic, kafka.connect_timeout_s)
 
-        relay = await self._relay_settings(noted, task_consumer, producer, partitions)
+        relay = await self._relay_settings(task_consumer, producer, partitions)
 
         def partition_of(account_id: str) -> int:
             return partition_for(account_id, partitions, kafka.partitioner)
@@ -170,7 +179,7 @@ class Service:
         context = IngestContext(
             settings.ingest,
             engine,
-            DeadLetters(producer, kafka.dead_letter_topic, self.metrics),
+            DeadLetters(kafka.dead_letter_topic, self.metrics),
             self.metrics,
             UpkeepSettings(
                 settings.retention.interval_s if settings.retention.ages_us else None,
@@ -180,7 +189,7 @@ class Service:
             relay,
             self._committed,
         )
-        statuses = Statuses(producer, kafka.results_topic, self._board.note)
+        statuses = Statuses(kafka.results_topic, self._board.note)
         removals = Removals(settings, store, statuses, self.metrics)
         tasks = Tasks(
             settings,
@@ -199,8 +208,16 @@ class Service:
             context,
             tasks,
             partitions=partitions,
-            partition_of=partition_of,
-            restores=Restores(settings, partitions, self.metrics),
+            opener=PartitionOpener(
+                settings,
+                consumer,
+                context,
+                Restores(settings, partitions, self.metrics),
+                partitions=partitions,
+                partition_of=partition_of,
+                accept_gap=self._accept_gap,
+            ),
+            new_outputs=self._outputs_by(producer),
             fail=self.fail,
         )
         self._backups = backups = Backups(settings, consumer, self.metrics)
@@ -221,6 +238,7 @@ class Service:
             await reader.attach(runner)
 
         assignment.attach_tasks = attach
+        assignor.held = assignment.held
         await assignment.subscribe()
         try:
             await start_client(consumer, kafka)
@@ -233,12 +251,11 @@ class Service:
 
     async def _relay_settings(
         self,
-        noted: Callable[[AIOKafkaProducer], AIOKafkaProducer],
         consumer: AIOKafkaConsumer,
         producer: AIOKafkaProducer,
         partitions: int,
     ) -> RelaySettings | None:
-        """A producer for cluster updates, if they are wanted, and their topic checked."""
+        """Where cluster updates go, if they are wanted; their topic is checked."""
         settings, kafka = self.settings, self.settings.kafka
         if not settings.updates.enabled:
             return None
@@ -251,10 +268,21 @@ class Service:
                 f"topic {kafka.updates_topic} has {found} partitions, expected {partitions} as topic "
                 f"{kafka.events_topic} has, so that the updates of an account have one order"
             )
-        # One request at a time is under way, so it should hold much.
-        client = make_producer(kafka, max_batch_size=BATCH_BYTES)
-        relay = await start_client(noted(client), kafka)
-        return RelaySettings(relay, kafka.updates_topic, settings.updates.outbox_max_messages)
+        return RelaySettings(kafka.updates_topic, settings.updates.outbox_max_messages)
+
+    @property
+    def _producer_options(self) -> dict[str, Any]:
+        # One request of updates at a time is under way, so it should hold much.
+        return {"max_batch_size": BATCH_BYTES} if self.settings.updates.enabled else {}
+
+    def _outputs_by(self, producer: AIOKafkaProducer) -> NewOutputs:
+        """`producer` is used where there are no transactions."""
+        kafka = self.settings.kafka
+        if not kafka.transactions:
+            return lambda number, standing, on_lost: AskedOutputs(number, producer, standing, on_lost)
+        return lambda number, standing, on_lost: FencedOutputs(
+            number, kafka, standing, on_lost, **self._producer_options
+        )
 
     async def _serve(
         self,
@@ -344,15 +372,15 @@ class Service:
             self._backups.refresh_metrics()
 
 
-async def _run_until_signal(settings: Settings) -> None:
-    service = Service(settings)
+async def _run_until_signal(settings: Settings, accept_gap: bool) -> None:
+    service = Service(settings, accept_gap=accept_gap)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.stop)
     await service.run()
 
 
-def run_service(settings: Settings) -> int:
+def run_service(settings: Settings, *, accept_gap: bool = False) -> int:
     """Run the service until SIGTERM or SIGINT. Returns the exit status.
 
     Raises:
@@ -360,7 +388,7 @@ def run_service(settings: Settings) -> int:
     """
     configure_logs(settings.log)
     try:
-        asyncio.run(_run_until_signal(settings))
+        asyncio.run(_run_until_signal(settings, accept_gap))
     except StreamClusterError as error:
         _log.error("service_failed", kind=type(error).__name__, error=str(error))
         raise

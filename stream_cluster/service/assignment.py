@@ -5,32 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import InconsistentGroupProtocolError, KafkaError, OffsetOutOfRangeError
 
 from stream_cluster.config import Settings
 from stream_cluster.errors import Cancelled, ConfigError, LogGap
-from stream_cluster.faults import fault_point
-from stream_cluster.matching import SpaceMatcher
-from stream_cluster.matching.cells import CellMatcher
-from stream_cluster.matching.costs import load_or_measure
-from stream_cluster.matching.scale import default_cosine, floor_cosine
-from stream_cluster.messages import DecodeRules
-from stream_cluster.service.clock import now_us
+from stream_cluster.service.assignor import stored_states
+from stream_cluster.service.gauges import refresh_gauges
 from stream_cluster.service.ingest import IngestContext, PartitionRunner
-from stream_cluster.service.kafka import RebalanceListener, until_answered
+from stream_cluster.service.kafka import (
+    RebalanceListener,
+    Standing,
+    foreign_members,
+    generation_of,
+    standing_in_group,
+)
 from stream_cluster.service.logs import get_logger
-from stream_cluster.service.relay import read_end
-from stream_cluster.service.restores import Restores
+from stream_cluster.service.opening import PartitionOpener
+from stream_cluster.service.outputs import Outputs
+from stream_cluster.service.placement import Held
 from stream_cluster.service.tasks import Tasks
-from stream_cluster.state.database import database_path
-from stream_cluster.state.partition import Partition, PartitionIdentity
-from stream_cluster.state.space import Space
-from stream_cluster.state.updates import UpdateOptions
+from stream_cluster.state.partition import Partition
 
 _log = get_logger(__name__)
 _POLL_MS = 200
@@ -39,6 +37,9 @@ _PAUSED_POLL_MS = 10
 _COMMIT_S = 2.0
 # Records fetched and not applied yet are bounded by bytes too: a few large messages must not fill memory.
 _BUFFER_MAX_BYTES = 64 * 1024 * 1024
+
+NewOutputs = Callable[[int, Callable[[], Awaitable[Standing]], Callable[[], None]], Outputs]
+"""Called with (partition, what the group says of it, what to do when it is lost)."""
 
 
 class Assignment:
@@ -52,8 +53,8 @@ class Assignment:
         tasks: Tasks,
         *,
         partitions: int,
-        partition_of: Callable[[str], int],
-        restores: Restores,
+        opener: PartitionOpener,
+        new_outputs: NewOutputs,
         fail: Callable[[BaseException], None],
     ) -> None:
         """`partitions` of the events topic; `fail` is told of errors that the service cannot live with."""
@@ -66,16 +67,20 @@ class Assignment:
         self._context = context
         self._tasks = tasks
         self._partitions = partitions
-        self._partition_of = partition_of
-        self._restores = restores
+        self._opener = opener
+        self._new_outputs = new_outputs
         self._fail = fail
         self._assigned: set[TopicPartition] | None = None
         self._opening: dict[TopicPartition, asyncio.Task[None]] = {}
         self._leaving: dict[int, asyncio.Task[None]] = {}
         """By number: what still closes partitions that were lost."""
         self._paused: set[TopicPartition] = set()
-        self._caught_up: set[int] = set()
         self._closing = False
+        self.epoch = 0
+        """The group's generation that gave the present partitions; grows with every rebalance."""
+        self._stored: dict[int, Held] = {}
+        self._leavers: dict[TopicPartition, Callable[[], None]] = {}
+        """Tells the outputs of a partition that is opened to wait for nothing more."""
 
     @property
     def loading(self) -> set[int]:
@@ -91,8 +96,16 @@ class Assignment:
 
     async def subscribe(self) -> None:
         """Join the group when the consumer starts."""
+        self._stored = await self._opener.in_engine(
+            stored_states, Path(self._settings.state.directory), self._topic, self._partitions
+        )
         listener = RebalanceListener(self._on_assigned, self._on_revoked, self._fail)
         self._consumer.subscribe([self._topic], listener=listener)
+
+    def held(self) -> dict[int, Held]:
+        """The states that this worker has, open or closed, for the group to place partitions by."""
+        opened = {number: Held(runner.next_offset, is_open=True) for number, runner in self.runners.items()}
+        return {**self._stored, **opened}
 
     async def _on_revoked(self, revoked: set[TopicPartition]) -> None:
         # A partition that comes back is not loaded again, so nothing is closed before the new assignment
@@ -113,7 +126,9 @@ class Assignment:
             )
         self._context.metrics.rebalances.inc()
         self._context.metrics.partitions.set(len(assigned))
-        _log.info("partitions_assigned", partitions=sorted(tp.partition for tp in assigned))
+        self.epoch = generation_of(self._consumer)
+        numbers = sorted(tp.partition for tp in assigned)
+        _log.info("partitions_assigned", partitions=numbers, epoch=self.epoch)
         self._assigned = set(assigned)
         # Nothing is fetched for a partition before its state says from where. The offset given here is never
         # fetched; it keeps the consumer from asking the group for one that may not exist.
@@ -133,9 +148,12 @@ class Assignment:
             if partition in self._opening:
                 continue
             if partition.partition in self.runners and partition.partition not in self._leaving:
+                self.runners[partition.partition].epoch = self.epoch
                 self._rewind(partition)
             else:
-                self._opening[partition] = asyncio.create_task(self._open(partition))
+                outputs = self._outputs_of(partition)
+                self._leavers[partition] = outputs.leave
+                self._opening[partition] = asyncio.create_task(self._open(partition, outputs))
 
     def _require_wanted(self, partition: TopicPartition) -> None:
         """Asked by the task that opens it. Raises Cancelled: the partition was lost meanwhile."""
@@ -150,112 +168,62 @@ class Assignment:
             # Before the next look: that may be at a task which waits for this one.
             self._require_wanted(partition)
 
-    async def _open(self, partition: TopicPartition) -> None:
+    async def _open(self, partition: TopicPartition, outputs: Outputs) -> None:
         """Load a partition's state beside the heartbeats, then begin to read where it ended."""
-        began = time.monotonic()
+        began, number = time.monotonic(), partition.partition
         state: Partition | None = None
+        runner: PartitionRunner | None = None
         try:
             await self._until_left(partition)
-            await self._restores.before_open(partition.partition, lambda: self._log_range(partition))
-            updates = await self._update_options(partition.partition)
-            state = await asyncio.get_running_loop().run_in_executor(
-                self._context.engine, self._load, partition.partition, updates
-            )
-            state.next_offset = await self._first_offset(partition, state)
+            state = await self._opener.open(number, outputs)
             self._require_wanted(partition)
-            runner = PartitionRunner(state, self._context, self._fail)
+            runner = PartitionRunner(state, self._context, self._fail, outputs=outputs, epoch=self.epoch)
             state = None
-            self.runners[partition.partition] = runner
+            self.runners[number] = runner
             # Before new tasks come in: one accepted meanwhile would be found unfinished, and run twice.
             await self._tasks.resume(runner)
             assert self.attach_tasks is not None
             await self.attach_tasks(runner)
+            self._require_wanted(partition)
             self._rewind(partition)
             seconds = time.monotonic() - began
             self._context.metrics.partition_open.observe(seconds)
             _log.info(
                 "partition_opened",
-                partition=partition.partition,
+                partition=number,
                 next_offset=runner.next_offset,
                 seconds=round(seconds, 3),
             )
         except Cancelled:
-            _log.info("partition_not_opened", partition=partition.partition)
+            _log.info("partition_not_opened", partition=number)
         except Exception as error:
             self._fail(error)
         finally:
             if self._opening.get(partition) is asyncio.current_task():
-                del self._opening[partition]
+                del self._opening[partition], self._leavers[partition]
             if state is not None:
-                await asyncio.get_running_loop().run_in_executor(self._context.engine, state.close)
+                await self._opener.in_engine(state.close)
+            if runner is None:
+                await outputs.close()
 
-    async def _update_options(self, number: int) -> UpdateOptions | None:
-        if not self._settings.updates.enabled:
-            return None
-        end = await until_answered(lambda: read_end(self._settings.kafka, number))
-        return UpdateOptions(self._settings.similarity, end, now_us())
+    def _outputs_of(self, partition: TopicPartition) -> Outputs:
+        number = partition.partition
 
-    def _load(self, number: int, updates: UpdateOptions | None) -> Partition:
-        fault_point("partition_open")
-        settings = self._settings
-        directory = Path(settings.state.directory)
+        async def standing() -> Standing:
+            runner = self.runners.get(number)
+            if runner is None or number in self._leaving:
+                return "unknown"
+            return await standing_in_group(self._consumer, partition, runner.next_offset, self.epoch)
 
-        costs = load_or_measure(directory) if settings.matching.engine == "auto" else None
+        return self._new_outputs(number, standing, lambda: self._lose(partition))
 
-        def new_matcher(dim: int, space: Space) -> SpaceMatcher:
-            return SpaceMatcher(
-                dim,
-                settings.matching,
-                directory / f"partition-{number}-space-{space.space_id}.hnsw",
-                costs=costs,
-                counted_cosine=default_cosine(settings.similarity, space.key),
-                notify=_notifier(number, space.space_id),
-            )
-
-        return Partition(
-            database_path(directory, number),
-            PartitionIdentity(self._topic, number, self._partitions, settings.kafka.partitioner),
-            DecodeRules(
-                partition_of=self._partition_of,
-                max_message_bytes=settings.kafka.max_message_bytes,
-                uint8_offset=settings.ingest.uint8_offset,
-            ),
-            new_matcher,
-            lambda key: floor_cosine(settings.similarity, key),
-            synchronous=settings.state.synchronous,
-            page_cache_mb=settings.state.page_cache_mb,
-            background=self._context.engine,
-            retention_us=settings.retention.ages_us,
-            updates=updates,
-        )
-
-    async def _first_offset(self, partition: TopicPartition, state: Partition) -> int:
-        """Where to read from: the state's next_offset, which the log must still have.
-
-        Raises:
-            LogGap: records that the state needs are gone, or the topic is a new one.
-        """
-        begin, end = await self._log_range(partition)
-        stored = state.stored_offset(self._topic, partition.partition)
-        if stored is None:
-            return begin
-        if stored < begin:
-            raise LogGap(
-                f"topic {self._topic} partition {partition.partition}: the state needs offset {stored} next, "
-                f"but the log begins at {begin}; {begin - stored} records are gone"
-            )
-        if stored > end:
-            raise LogGap(
-                f"topic {self._topic} partition {partition.partition}: the state has applied offsets below "
-                f"{stored}, but the log ends at {end}; the topic was recreated or truncated"
-            )
-        return stored
-
-    async def _log_range(self, partition: TopicPartition) -> tuple[int, int]:
-        """First offset that the log has, and the offset after its last."""
-        begin = (await until_answered(lambda: self._consumer.beginning_offsets([partition])))[partition]
-        end = (await until_answered(lambda: self._consumer.end_offsets([partition])))[partition]
-        return int(begin), int(end)
+    def _lose(self, partition: TopicPartition) -> None:
+        """Close a partition that the group has given up with this worker, before it says so itself."""
+        runner = self.runners.get(partition.partition)
+        if runner is not None and partition.partition not in self._leaving:
+            self._context.metrics.fenced.inc()
+            _log.warning("partition_fenced", partition=runner.number, next_offset=runner.next_offset)
+            self._leave(partition)
 
     def _rewind(self, partition: TopicPartition) -> None:
         """Read on from what has been applied, if the partition is ours at this moment."""
@@ -270,6 +238,8 @@ class Assignment:
     def _leave(self, partition: TopicPartition) -> None:
         """Begin to close a partition that was lost. Its tasks end here no more from now on."""
         opening = self._opening.pop(partition, None)
+        if opening is not None:
+            self._leavers.pop(partition)()
         if opening is None and partition.partition in self._leaving:
             return
         runner = self.runners.get(partition.partition)
@@ -282,7 +252,7 @@ class Assignment:
         try:
             if opening is not None:
                 # Loading in a thread cannot be interrupted; it is closed once it is there. A restore can.
-                self._restores.cancel(number)
+                self._opener.cancel(number)
                 await asyncio.wait([opening])
             if number in self.runners:
                 await self._close(number)
@@ -293,10 +263,13 @@ class Assignment:
                 del self._leaving[number]
 
     async def _close(self, number: int) -> None:
+        """Close a partition; its batch under way is finished."""
         runner = self.runners.pop(number)
-        self._caught_up.discard(number)
+        runner.outputs.leave()
         await self._tasks.abandon(runner)
         await runner.stop()
+        await runner.outputs.close()
+        self._stored[number] = Held(runner.next_offset, is_open=False)
         self._context.metrics.forget_partition(number)
         _log.info("partition_closed", partition=number, next_offset=runner.next_offset)
 
@@ -320,6 +293,7 @@ class Assignment:
 
         Raises:
             LogGap: the log no longer has what comes next.
+            ConfigError: the group has members that place partitions in another way.
         """
         committed_at = time.monotonic()
         while True:
@@ -330,6 +304,8 @@ class Assignment:
                 )
             except OffsetOutOfRangeError as error:
                 raise LogGap(f"topic {self._topic}: the log no longer has offset {error.args[0]}") from error
+            except InconsistentGroupProtocolError as error:
+                raise foreign_members(self._settings.kafka) from error
             for partition, records in fetched.items():
                 runner = self.runners.get(partition.partition)
                 if runner is not None and partition not in self._opening:
@@ -389,6 +365,9 @@ class Assignment:
         if self._assigned is None:
             return ["joining the consumer group"]
         problems = [f"partition {tp.partition}: loading" for tp in self._opening]
+        open_or_loading = self.runners.keys() | self.loading
+        lost = {tp.partition for tp in self._assigned} - open_or_loading
+        problems += [f"partition {number}: another worker has it" for number in sorted(lost)]
         for number in self.runners:
             lag = self.lag_records(number)
             if lag is None:
@@ -406,35 +385,4 @@ class Assignment:
 
     def refresh_metrics(self) -> None:
         """Bring gauges up to date that are made from the present state."""
-        metrics = self._context.metrics
-        rows: Counter[str] = Counter()
-        nbytes: Counter[str] = Counter()
-        engines: Counter[str] = Counter()
-        cells: dict[str, list[CellMatcher]] = {"face": [], "body": []}
-        relays = [runner.relay for runner in self.runners.values() if runner.relay is not None]
-        metrics.outbox_messages.set(sum(len(relay) for relay in relays))
-        for number, runner in self.runners.items():
-            lag = self.lag_records(number)
-            if lag is not None:
-                metrics.lag_records.labels(str(number)).set(lag)
-            for space in runner.partition.spaces():
-                rows[space.key.descriptor_type] += space.next_row - space.deleted
-                engines[space.matcher.engine if space.matcher else "not loaded"] += 1
-                nbytes[space.key.descriptor_type] += space.matcher.nbytes if space.matcher else 0
-                if space.matcher is not None and space.matcher.cells is not None:
-                    cells[space.key.descriptor_type].append(space.matcher.cells)
-        for descriptor_type in ("face", "body"):
-            metrics.rows.labels(descriptor_type).set(rows[descriptor_type])
-            metrics.matcher_bytes.labels(descriptor_type).set(nbytes[descriptor_type])
-        for descriptor_type, matchers in cells.items():
-            metrics.observe_cells(descriptor_type, matchers)
-        for engine in ("exact", "cells", "hnsw", "not loaded"):
-            metrics.spaces.labels(engine).set(engines[engine])
-
-
-def _notifier(number: int, space_id: int) -> Callable[[str, object], None]:
-    def notify(event: str, fields: object) -> None:
-        assert isinstance(fields, dict)
-        _log.info(event, partition=number, space_id=space_id, **fields)
-
-    return notify
+        refresh_gauges(self._context.metrics, self.runners, self.lag_records)

@@ -11,9 +11,9 @@ from aiokafka.errors import MessageSizeTooLargeError
 from stream_cluster.errors import ConfigError
 from stream_cluster.messages import RawRecord, Rejection
 from stream_cluster.service.clock import now_ms
-from stream_cluster.service.kafka import until_acknowledged
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
+from stream_cluster.service.outputs import Outputs
 
 _log = get_logger(__name__)
 _MAX_DETAIL = 500
@@ -22,13 +22,16 @@ _MAX_DETAIL = 500
 class DeadLetters:
     """Writes rejected records and waits until the brokers have them."""
 
-    def __init__(self, producer: AIOKafkaProducer, topic: str, metrics: Metrics) -> None:
-        self._producer = producer
+    def __init__(self, topic: str, metrics: Metrics) -> None:
         self._topic = topic
         self._metrics = metrics
 
     async def send(
-        self, rejections: Sequence[tuple[RawRecord, Rejection]], *, give_up: Callable[[], bool]
+        self,
+        rejections: Sequence[tuple[RawRecord, Rejection]],
+        outputs: Outputs,
+        *,
+        give_up: Callable[[], bool],
     ) -> None:
         """Return when all are durable; while the brokers do not answer, try again until `give_up`.
 
@@ -38,22 +41,26 @@ class DeadLetters:
         Raises:
             ConfigError: the topic does not even take a record without its value.
             BrokerUnavailable: gave up.
+            Cancelled: the partition is no longer ours.
         """
 
         try:
-            await self._send(rejections, give_up)
+            await self._send(rejections, outputs, give_up)
         except MessageSizeTooLargeError:
             # One that is too large must not stop the partition, so each goes alone.
             for record, rejection in rejections:
-                await self._send_alone(record, rejection, give_up)
+                await self._send_alone(record, rejection, outputs, give_up)
         self._metrics.dead_letters.inc(len(rejections))
 
     async def _send(
-        self, rejections: Sequence[tuple[RawRecord, Rejection]], give_up: Callable[[], bool]
+        self,
+        rejections: Sequence[tuple[RawRecord, Rejection]],
+        outputs: Outputs,
+        give_up: Callable[[], bool],
     ) -> None:
-        async def send_all() -> None:
+        async def send_all(producer: AIOKafkaProducer) -> None:
             acknowledgements = [
-                await self._producer.send(
+                await producer.send(
                     self._topic,
                     value=record.value,
                     key=record.key,
@@ -67,11 +74,13 @@ class DeadLetters:
                 if isinstance(answer, BaseException):
                     raise answer
 
-        await until_acknowledged(send_all, self._topic, give_up)
+        await outputs.write(send_all, self._topic, give_up=give_up)
 
-    async def _send_alone(self, record: RawRecord, rejection: Rejection, give_up: Callable[[], bool]) -> None:
+    async def _send_alone(
+        self, record: RawRecord, rejection: Rejection, outputs: Outputs, give_up: Callable[[], bool]
+    ) -> None:
         try:
-            await self._send([(record, rejection)], give_up)
+            await self._send([(record, rejection)], outputs, give_up)
         except MessageSizeTooLargeError:
             size_bytes = len(record.value or b"")
             _log.warning(
@@ -81,8 +90,8 @@ class DeadLetters:
                 size_bytes=size_bytes,
             )
             try:
-                await until_acknowledged(
-                    lambda: self._producer.send_and_wait(
+                await outputs.write(
+                    lambda producer: producer.send_and_wait(
                         self._topic,
                         value=None,
                         key=_short(record.key),
@@ -92,7 +101,7 @@ class DeadLetters:
                         ],
                     ),
                     self._topic,
-                    give_up,
+                    give_up=give_up,
                 )
             except MessageSizeTooLargeError as error:
                 raise ConfigError(

@@ -25,6 +25,7 @@ from stream_cluster.service.clock import now_us
 from stream_cluster.service.dead_letters import DeadLetters
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
+from stream_cluster.service.outputs import Outputs
 from stream_cluster.service.relay import Relay, RelaySettings
 from stream_cluster.service.upkeep import Upkeep, UpkeepSettings
 from stream_cluster.state.batch import Outcome
@@ -55,7 +56,13 @@ class PartitionRunner:
     """Feeds one `Partition`. Created when the partition is assigned, stopped when it is lost."""
 
     def __init__(
-        self, partition: Partition, context: IngestContext, fail: Callable[[BaseException], None]
+        self,
+        partition: Partition,
+        context: IngestContext,
+        fail: Callable[[BaseException], None],
+        *,
+        outputs: Outputs,
+        epoch: int = 0,
     ) -> None:
         """`fail` is told of an error that the service cannot live with."""
         self.partition = partition
@@ -68,6 +75,10 @@ class PartitionRunner:
         """Monotonic time at which the present batch was taken up, for the liveness probe."""
         self.other_offsets: dict[tuple[str, int], int] = {}
         """next_offsets of the task topic that the next commit makes durable."""
+        self.outputs = outputs
+        """The way to write for others."""
+        self.epoch = epoch
+        """The group's generation in which this worker was last given the partition."""
         self._context = context
         self._fail = fail
         self.buffered_bytes = 0
@@ -86,6 +97,7 @@ class PartitionRunner:
                 partition,
                 context.relay,
                 context.metrics,
+                outputs,
                 in_engine=self.in_engine,
                 wake=self._wake.set,
                 fail=fail,
@@ -171,7 +183,7 @@ class PartitionRunner:
             try:
                 await self._run()
                 if self.other_offsets:
-                    await self.in_engine(self.partition.store_offsets, dict(self.other_offsets))
+                    await self.in_engine(self.partition.offsets.store, dict(self.other_offsets))
             finally:
                 self._refuse_waiting()
                 if self.relay is not None:
@@ -236,7 +248,13 @@ class PartitionRunner:
             # Durable before the offset moves past them; a crash between repeats them, never loses them.
             # Brokers that do not answer are no reason to restart this process.
             self.busy_since = None
-            await context.dead_letters.send(batch.rejections, give_up=lambda: self._stopping)
+            try:
+                await context.dead_letters.send(
+                    batch.rejections, self.outputs, give_up=lambda: self._stopping
+                )
+            except Cancelled:
+                self._stopping = True  # the new owner takes these records in
+                return
             fault_point("dead_letter_produce")
             self.busy_since = time.monotonic()
             batch.stage_s["dead_letter"] = time.monotonic() - began - sum(batch.stage_s.values())

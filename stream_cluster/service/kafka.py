@@ -7,19 +7,23 @@ import contextlib
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import aiohttp
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.abc import AbstractTokenProvider, ConsumerRebalanceListener
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
+    CommitFailedError,
+    IllegalGenerationError,
+    InconsistentGroupProtocolError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
     NodeNotReadyError,
     TopicAlreadyExistsError,
+    UnknownMemberIdError,
     UnknownTopicOrPartitionError,
     for_code,
 )
@@ -35,6 +39,9 @@ _RETRY_S = 0.5
 _FETCH_WAIT_MS = 100
 _MEMBER_S = 20.0
 _log = get_logger(__name__)
+
+Standing = Literal["owner", "given_up", "unknown"]
+"""What the group says of a worker and a partition; unknown while it balances or does not answer."""
 
 
 class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka has no types
@@ -118,12 +125,15 @@ async def start_client(client: _T, settings: KafkaSettings) -> _T:
 
     Raises:
         BrokerUnavailable: no broker answered in that time.
+        ConfigError: the consumer group has members that place partitions in another way.
     """
     deadline = time.monotonic() + settings.connect_timeout_s
     told = False
     while True:
         try:
             await client.start()  # type: ignore[attr-defined]
+        except InconsistentGroupProtocolError as error:
+            raise foreign_members(settings) from error
         except (KafkaConnectionError, NodeNotReadyError, OSError) as error:
             if time.monotonic() >= deadline:
                 await client.stop()  # type: ignore[attr-defined]
@@ -140,6 +150,14 @@ async def start_client(client: _T, settings: KafkaSettings) -> _T:
             await asyncio.sleep(_RETRY_S)
         else:
             return client
+
+
+def foreign_members(settings: KafkaSettings) -> ConfigError:
+    """Why the group cannot be joined, when the brokers say that its members have no protocol in common."""
+    return ConfigError(
+        f"kafka.group_id {settings.group_id}: the group has members that are no workers of this service, or "
+        "of a release that placed partitions in another way; end them first"
+    )
 
 
 def make_consumer(settings: KafkaSettings, *, group: bool, **overrides: Any) -> AIOKafkaConsumer:
@@ -310,15 +328,45 @@ def generation_of(consumer: AIOKafkaConsumer) -> int:
     return max(0, int(getattr(coordinator, "generation", 0)))
 
 
-async def is_member(consumer: AIOKafkaConsumer, partition: TopicPartition, next_offset: int) -> bool:
-    """Whether the group still has this consumer as the owner of the partition.
+async def standing_in_group(
+    consumer: AIOKafkaConsumer, partition: TopicPartition, next_offset: int, generation: int
+) -> Standing:
+    """Whether the group still has this consumer as the owner of the partition, as it had in `generation`.
 
-    Asked by committing an offset: the brokers refuse that of whoever was given up meanwhile. False too when
-    they do not answer, or while the group is being balanced.
+    Asked by committing an offset: the brokers refuse that of whoever was given up meanwhile.
     """
+    # A member that joins again may have another generation before its listener knows what that brings.
+    if generation_of(consumer) != generation:
+        return "unknown"
     try:
         async with asyncio.timeout(_MEMBER_S):
             await consumer.commit({partition: next_offset})
+    except CommitFailedError as error:
+        is_refused = isinstance(error.__cause__, UnknownMemberIdError | IllegalGenerationError)
+        return "given_up" if is_refused else "unknown"
     except (KafkaError, ValueError, TimeoutError):
-        return False
-    return True
+        return "unknown"
+    return "owner" if generation_of(consumer) == generation else "unknown"
+
+
+async def is_member(consumer: AIOKafkaConsumer, partition: TopicPartition, next_offset: int) -> bool:
+    """Whether the group has this consumer as the owner of the partition, in its present generation."""
+    generation = generation_of(consumer)
+    return await standing_in_group(consumer, partition, next_offset, generation) == "owner"
+
+
+async def high_watermarks(
+    settings: KafkaSettings, partitions: Iterable[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """The offset after the last record of each partition, in a transaction that is still open too.
+
+    Raises:
+        BrokerUnavailable: no broker answered.
+    """
+    uncommitted = make_consumer(settings, group=False, isolation_level="read_uncommitted")
+    consumer = await start_client(uncommitted, settings)
+    try:
+        ends = await until_answered(lambda: consumer.end_offsets(list(partitions)))
+    finally:
+        await consumer.stop()
+    return {partition: int(end) for partition, end in ends.items()}

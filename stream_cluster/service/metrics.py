@@ -113,6 +113,9 @@ class Metrics:
         )
         self.callbacks = counter("callbacks", "Callbacks of ended tasks, by result of a call.", "result")
         self.rebalances = counter("rebalances", "Rebalances of the consumer group.")
+        self.fenced = counter(
+            "fenced_partitions", "Partitions that were closed because the group had given them to others."
+        )
         self.partitions = gauge("partitions", "Partitions assigned to this worker.")
         self.paused = gauge("paused_partitions", "Partitions paused because the engine is behind.")
         self.ready = gauge("ready", "1 when /readyz succeeds.")

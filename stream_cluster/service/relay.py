@@ -18,13 +18,14 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import MessageSizeTooLargeError
 
 from stream_cluster.config.settings import KafkaSettings
-from stream_cluster.errors import BrokerUnavailable, ConfigError
+from stream_cluster.errors import BrokerUnavailable, Cancelled, ConfigError
 from stream_cluster.messages import JSON, Rejection
 from stream_cluster.messages.updates import decode_update
 from stream_cluster.service.clock import now_ms
-from stream_cluster.service.kafka import make_consumer, start_client, until_acknowledged
+from stream_cluster.service.kafka import make_consumer, start_client
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
+from stream_cluster.service.outputs import Outputs
 from stream_cluster.state.outbox import OutboxReader, OutboxRow, Told
 from stream_cluster.state.partition import Partition
 
@@ -47,7 +48,6 @@ _POLL_MS = 500
 class RelaySettings:
     """What the relays of a service share."""
 
-    producer: AIOKafkaProducer
     topic: str
     outbox_max_messages: int
 
@@ -60,6 +60,7 @@ class Relay:
         partition: Partition,
         settings: RelaySettings,
         metrics: Metrics,
+        outputs: Outputs,
         *,
         in_engine: Callable[..., Awaitable[Any]],
         wake: Callable[[], None],
@@ -76,6 +77,7 @@ class Relay:
         self._in_engine = in_engine
         self._wake = wake
         self._fail = fail
+        self._outputs = outputs
         self._reader = OutboxReader(partition.path)
         self._acknowledged_at = 0.0
         self._is_told_full = False
@@ -139,8 +141,8 @@ class Relay:
     async def _guarded(self) -> None:
         try:
             await self._run()
-        except BrokerUnavailable:
-            pass  # gave up because it was to stop; the next start tells the rest
+        except (BrokerUnavailable, Cancelled):
+            pass  # gave up because it was to stop; the next start, or the next owner, tells the rest
         except Exception as error:
             _log.error("relay_failed", partition=self._number, error=str(error), kind=type(error).__name__)
             self._fail(error)
@@ -159,10 +161,9 @@ class Relay:
 
     async def _send(self, rows: list[OutboxRow]) -> int:
         """Produce as many of the rows as one request holds; how many that were, once acknowledged."""
-        producer, topic = self._settings.producer, self._settings.topic
-        sent = 0
+        topic, sent = self._settings.topic, 0
 
-        async def send() -> None:
+        async def send(producer: AIOKafkaProducer) -> None:
             nonlocal sent
             request = producer.create_batch()
             told_ms = now_ms()
@@ -174,7 +175,7 @@ class Relay:
             await (await producer.send_batch(request, topic, partition=self._number))
 
         try:
-            await until_acknowledged(send, topic, lambda: self._stopping)
+            await self._outputs.write(send, topic, give_up=lambda: self._stopping)
         except MessageSizeTooLargeError as error:
             raise ConfigError(
                 f"topic {topic} refuses {sent} cluster updates in one request for their size; "

@@ -55,9 +55,9 @@ class Removals:
                 async with asyncio.timeout(self._settings.results.sweep_interval_s):
                     await self._wake.wait()
 
-    async def say_again(self, stored: StoredTask, removal: Removal) -> None:
+    async def say_again(self, runner: PartitionRunner, stored: StoredTask, removal: Removal) -> None:
         """Answer a request to delete what is gone already."""
-        await self._statuses.send(removed_status(stored, removal))
+        await self._statuses.send(removed_status(stored, removal), runner.outputs)
 
     async def _sweep(self, runner: PartitionRunner) -> None:
         partition = runner.partition
@@ -89,7 +89,7 @@ class Removals:
         if stored.archive == "kept":
             name = archive_name(account_id, task_id)
             await in_daemon(lambda: self._store.delete(name), "delete-archive")
-        await self._statuses.send(removed_status(stored, removal))
+        await self._statuses.send(removed_status(stored, removal), runner.outputs)
         await runner.between_batches(
             lambda: runner.in_engine(
                 runner.partition.change_tasks, stored_tasks.set_removed, account_id, task_id, removal

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 
 from stream_cluster.config.settings import KafkaSettings
 from stream_cluster.messages import Rejection, TaskStatus, decode_status
-from stream_cluster.service.kafka import make_consumer, partition_count, start_client
+from stream_cluster.service.kafka import high_watermarks, make_consumer, partition_count, start_client
 
 _POLL_MS = 500
 
@@ -34,11 +34,13 @@ async def read_ended(
     topic = settings.results_topic
     count = await partition_count(producer, topic, settings.connect_timeout_s)
     partitions = [TopicPartition(topic, number) for number in range(count)]
+    # Not the end of what is committed: a status may stand behind a transaction that a dead worker left open,
+    # which ends when its partition is taken over, or after a while.
+    ends = await high_watermarks(settings, partitions)
     consumer = await start_client(make_consumer(settings, group=False), settings)
     ended: dict[tuple[str, str], TaskStatus] = {}
     try:
         consumer.assign(partitions)
-        ends = await consumer.end_offsets(partitions)
         await consumer.seek_to_beginning(*partitions)
         while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
             for records in (await consumer.getmany(timeout_ms=_POLL_MS)).values():

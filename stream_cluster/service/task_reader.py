@@ -142,6 +142,4 @@ class TaskReader:
         elif ended is not None:
             return  # answered in an earlier life
         elif task.account_id is not None and task.task_id is not None:
-            await self._tasks.reject(
-                task.account_id, task.task_id, task.code, task.message, partition=runner.number
-            )
+            await self._tasks.reject(runner, task.account_id, task.task_id, task.code, task.message)

@@ -26,12 +26,9 @@ from stream_cluster.errors import (
 )
 from stream_cluster.faults import fault_point
 from stream_cluster.messages import (
-    ArchiveRef,
-    AsOf,
     TaskFault,
     TaskRequest,
     TaskStatus,
-    TaskWarning,
     decode_task,
     encode_task,
 )
@@ -40,7 +37,7 @@ from stream_cluster.service.callbacks import Callbacks
 from stream_cluster.service.clock import now_us
 from stream_cluster.service.fair_slots import FairSlots
 from stream_cluster.service.ingest import PartitionRunner
-from stream_cluster.service.job import Job
+from stream_cluster.service.job import Job, done_status
 from stream_cluster.service.logs import get_logger
 from stream_cluster.service.metrics import Metrics
 from stream_cluster.service.removals import Removals
@@ -53,7 +50,7 @@ from stream_cluster.service.uploads import Uploads
 from stream_cluster.snapshot.request import resolve_request
 from stream_cluster.snapshot.run import SnapshotResult, run_snapshot
 from stream_cluster.state import tasks as stored_tasks
-from stream_cluster.state.tasks import Asked, StoredTask, TaskState
+from stream_cluster.state.tasks import Asked, Removal, StoredTask, TaskState
 
 _log = get_logger(__name__)
 # Share of the progress that is left for sending the archive to a bucket.
@@ -120,18 +117,19 @@ class Tasks:
         )
         if is_new and ended is None:
             _log.info("task_read", task_id=task.task_id, partition=runner.number, barrier=barrier)
-            await self._statuses.send(make_status(task.account_id, task.task_id, "pending", 0.0))
+            pending = make_status(task.account_id, task.task_id, "pending", 0.0)
+            await self._statuses.send(pending, runner.outputs)
             await self._start(runner, task, stored)
 
     async def reject(
-        self, account_id: str, task_id: str, code: TaskErrorCode, message: str, *, partition: int
+        self, runner: PartitionRunner, account_id: str, task_id: str, code: TaskErrorCode, message: str
     ) -> TaskStatus:
         """Answer a task that cannot be served; returns the answer."""
-        _log.info("task_ended", task_id=task_id, partition=partition, status="failed", code=code)
+        _log.info("task_ended", task_id=task_id, partition=runner.number, status="failed", code=code)
         self._metrics.tasks.labels("failed").inc()
         fault = TaskFault(code=code, message=message)
         status = make_status(account_id, task_id, "failed", 0.0, error=fault)
-        await self._statuses.send(status)
+        await self._statuses.send(status, runner.outputs)
         return status
 
     async def cancel(
@@ -155,9 +153,10 @@ class Tasks:
         found = await self._ask(runner, account_id, task_id, "delete", offsets)
         if found is None:
             message = f"the account has no task {task_id}"
-            await self.reject(account_id, task_id, "unknown_task", message, partition=runner.number)
+            await self.reject(runner, account_id, task_id, "unknown_task", message)
         elif found.archive in {"deleted", "expired"}:
-            await self._removals.say_again(found, "deleted" if found.archive == "deleted" else "expired")
+            removal: Removal = "deleted" if found.archive == "deleted" else "expired"
+            await self._removals.say_again(runner, found, removal)
         else:
             self._removals.wake()
 
@@ -237,9 +236,7 @@ class Tasks:
                 raise TaskError("bad_request", problem)
             request = resolve_request(task, self._settings, stored.read_time_us)
         except TaskError as error:
-            status = await self.reject(
-                task.account_id, task.task_id, error.code, error.message, partition=runner.number
-            )
+            status = await self.reject(runner, task.account_id, task.task_id, error.code, error.message)
             await self._store_end(runner, task, status)
             return
         deadline_s = task.deadline_s or self._settings.tasks.default_deadline_s
@@ -334,6 +331,7 @@ class Tasks:
         def progress(stage: str, share: float) -> None:
             job.progress = (stage, 1 - _UPLOAD_SHARE + _UPLOAD_SHARE * share)
 
+        await job.runner.outputs.until_owned(lambda: job.abandoned)
         if self._store.uploads:
             progress("upload", 0.0)
         job.result_url = await self._uploads.put(
@@ -346,9 +344,13 @@ class Tasks:
             await asyncio.sleep(self._settings.tasks.progress_interval_s)
             stage, share = job.progress
             to_go = max(0, job.barrier - job.runner.next_offset) if stage == "wait" else None
-            await self._statuses.send(
-                make_status(account_id, task_id, "in_progress", share, stage=stage, records_to_barrier=to_go)
+            status = make_status(
+                account_id, task_id, "in_progress", share, stage=stage, records_to_barrier=to_go
             )
+            try:
+                await self._statuses.send(status, job.runner.outputs)
+            except Cancelled:
+                return  # the partition goes away, and the task with it
 
     async def _release(self, job: Job) -> None:
         job.runner.forget_barrier(job)
@@ -375,8 +377,9 @@ class Tasks:
                         account_id, task_id, status, share, error=fault, duration_s=duration_s
                     )
                 else:
-                    message = self._done(job, result, duration_s)
-                await self._statuses.send(message, give_up=lambda: job.abandoned)
+                    url, expires = self._store.url(job.name), self._ends.expires(job.task, now_us())
+                    message = done_status(job, result, url=url, expires=expires, duration_s=duration_s)
+                await self._statuses.send(message, job.runner.outputs, give_up=lambda: job.abandoned)
                 # It has ended for everybody, whatever becomes of the note: whoever reads of this end does
                 # not count it again.
                 self._count_end(job, message, duration_s, result)
@@ -413,24 +416,3 @@ class Tasks:
         running = sum(job.view is not None for job in self._jobs.values())
         self._metrics.tasks_running.set(running)
         self._metrics.tasks_waiting.set(len(self._jobs) - running)
-
-    def _done(self, job: Job, result: SnapshotResult, duration_s: float) -> TaskStatus:
-        archive = result.archive
-        return make_status(
-            *job.key,
-            "done",
-            1.0,
-            archive=ArchiveRef(
-                url=self._store.url(job.name), size_bytes=archive.size_bytes, sha256=archive.sha256
-            ),
-            result_url=job.result_url,
-            expires=self._ends.expires(job.task, now_us()),
-            objects=result.objects,
-            clusters=result.clusters,
-            largest_cluster=result.largest_cluster,
-            threshold=result.threshold,
-            as_of=AsOf(**result.as_of) if result.as_of else None,
-            duration_s=round(duration_s, 3),
-            timings_s=dict(result.timings_s),
-            warnings=[TaskWarning(**warning) for warning in result.warnings],
-        )

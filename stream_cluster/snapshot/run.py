@@ -31,6 +31,7 @@ from stream_cluster.snapshot.request import ClusteringRequest, select_requested
 from stream_cluster.snapshot.selection import Selection, count_without_descriptor
 from stream_cluster.snapshot.threshold import Threshold, threshold_on
 from stream_cluster.snapshot.thresholds import curve_of, drawn, lowest_to_match
+from stream_cluster.state.gaps import gaps_of
 from stream_cluster.state.view import PartitionView
 
 ARCHIVE_FORMAT = 1
@@ -164,16 +165,19 @@ def _run(
         components=clustering.components,
         curve=curve,
         warnings=warnings,
-        manifest=_manifest(
-            request,
-            selection,
-            threshold,
-            clustering,
-            as_of=as_of,
-            counts=counts,
-            figures=task_figures(clusters, quality),
-            warnings=warnings,
-        ),
+        manifest={
+            **_manifest(
+                request,
+                selection,
+                threshold,
+                clustering,
+                as_of=as_of,
+                counts=counts,
+                figures=task_figures(clusters, quality),
+                warnings=warnings,
+            ),
+            **gaps_of(view.meta),
+        },
     )
     archive = write_archive(target, content, interrupt=interrupt, progress=overall)
     lap("write")

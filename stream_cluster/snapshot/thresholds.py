@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from stream_cluster.graph.components import track_pairs
 from stream_cluster.graph.curve import ThresholdCurve, threshold_curve
 from stream_cluster.graph.forest import ForestBuilder
-from stream_cluster.matching import all_pairs
 from stream_cluster.matching.scale import NO_PAIR, floor_cosine
 from stream_cluster.model import Interrupt, Links, Progress
 from stream_cluster.snapshot.clusters import links_of_positions
+from stream_cluster.snapshot.rematch import Matching
 from stream_cluster.snapshot.report.charts import Curve
 from stream_cluster.snapshot.request import ClusteringRequest, select_requested
 from stream_cluster.snapshot.selection import Selection
@@ -85,6 +86,8 @@ class SelectionThresholds:
     """Those that were named."""
     method: str
     """`forest` or `rematch`."""
+    matching: Mapping[str, Any]
+    """`engine` and `recall` of the links, as the manifest of a task has them."""
     exact: ThresholdCurve
 
 
@@ -99,7 +102,8 @@ def measure_thresholds(
     """Connected components of what a request selects, at every threshold from the floor to 1.
 
     They come from the forest that the space has, unless objects are left out, no links were kept, or a
-    threshold lies below the floor: then all pairs are compared, from the lowest threshold on, or lower.
+    threshold lies below the floor: then the objects are matched again, as for a task, from the lowest
+    threshold on, or lower.
 
     Args:
         wanted: thresholds on the scale; the curve begins no higher than the lowest of them.
@@ -128,11 +132,15 @@ def measure_thresholds(
         if from_forest:
             progress("curve", 0.0)
             forest.add(links_of_positions(view, selection, low))
+            facts = view.matching(space.space_id)
         else:
             low = lowest_to_match(request, selection, low)
             codes = view.codes(space, selection.rows)
-            for links in all_pairs(codes, low, interrupt=interrupt, progress=progress):
+            matching = Matching(codes, low, request.rematch, interrupt, progress)
+            for links in matching.links():
                 forest.add(links)
+            facts = matching.facts
     progress("curve", 0.0)
     exact = curve_of(selection, forest.result(), max(low, -1.0), interrupt)
-    return SelectionThresholds(selection, threshold, others, "forest" if from_forest else "rematch", exact)
+    method = "forest" if from_forest else "rematch"
+    return SelectionThresholds(selection, threshold, others, method, facts, exact)

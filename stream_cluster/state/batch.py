@@ -10,6 +10,7 @@ from typing import Literal
 from stream_cluster.matching import RecallSample
 from stream_cluster.messages import RawRecord, Rejection
 from stream_cluster.model import SpaceKey
+from stream_cluster.state.gaps import LastRecord
 from stream_cluster.state.space import SpaceBatch
 from stream_cluster.state.updates import BatchUpdates
 
@@ -40,6 +41,8 @@ class Batch:
     updates: BatchUpdates | None = None
     """Cluster updates, where they are told."""
     stage_s: dict[str, float] = field(default_factory=dict)
+    last_record: LastRecord | None = None
+    """When the batch was made from records."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from stream_cluster.errors import ConfigError, StateCorrupt, StateError, StateFormatError
+from stream_cluster.errors import ConfigError, StateCorrupt, StateError, StateFormatError, StateLocked
 from stream_cluster.state.schema import APPLICATION_ID, DDL, FORMAT_VERSION, UPGRADE_1_TO_2, object_columns
 
 Synchronous = Literal["full", "normal", "off"]
@@ -23,6 +24,37 @@ _CHECKPOINT_PAGES = 16_384
 # A report looks objects up in the order of clusters, not in that of the file.
 _READER_CACHE_KIB = 32 * 1024
 _WHAT_TO_DO = "restore this partition from a backup, or move the file away to rebuild it from Kafka"
+
+
+OWNER_KEY = "owner"
+"""Key in the table `meta`: made up by whoever opened the database for writing last."""
+
+
+class OwnedConnection(sqlite3.Connection):
+    """Of the one writer. Its transactions fail when another writer has opened the database since.
+
+    The lock on the directory keeps processes apart on one machine. On a shared volume, a process that was cut
+    off may have lost that lock without knowing.
+    """
+
+    owner: str | None = None
+    """What this writer put under `OWNER_KEY`; None before it owns the database."""
+
+    def take(self) -> None:
+        """Become the owner."""
+        self.owner = secrets.token_hex(8)
+        self.execute(
+            "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+            (OWNER_KEY, self.owner),
+        )
+
+    def check_owner(self) -> None:
+        """Raises StateLocked when another writer has opened the database."""
+        if self.owner is not None:
+            found = self.execute("SELECT value FROM meta WHERE key = ?", (OWNER_KEY,)).fetchone()
+            if found != (self.owner,):
+                _, _, path = self.execute("PRAGMA database_list").fetchone()
+                raise StateLocked(f"{path}: another process has opened this database, and goes on with it")
 
 
 def database_path(directory: Path, partition: int) -> Path:
@@ -52,8 +84,8 @@ def explain_errors(path: Path) -> Iterator[None]:
 
 def open_writer(
     path: Path, meta: Mapping[str, str], *, synchronous: Synchronous = "full", page_cache_mb: int = 64
-) -> sqlite3.Connection:
-    """Open a database for its one writer, creating it when it does not exist.
+) -> OwnedConnection:
+    """Open a database for its one writer, creating it when it does not exist. No other writer can go on.
 
     A file of version 1 is upgraded, and one of the present version gets the columns that it lacks.
     `meta` are the facts the file must agree with; they are stored in a new file.
@@ -66,7 +98,11 @@ def open_writer(
     _make_private(path)
     with explain_errors(path):
         connection = sqlite3.connect(
-            path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000
+            path,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=BUSY_TIMEOUT_MS / 1000,
+            factory=OwnedConnection,
         )
         try:
             _configure(connection, synchronous, page_cache_mb)
@@ -78,6 +114,7 @@ def open_writer(
             _complete(connection)
             _check_meta(connection, path, meta)
             _add_columns(connection)
+            connection.take()
         except BaseException:
             connection.close()
             raise
@@ -148,6 +185,8 @@ def vacuum(connection: sqlite3.Connection, deleted: int, now_us: int) -> None:
     SQLite moves entries between pages as its trees grow, and leaves copies behind in the unused part of the
     pages, which `secure_delete` does not reach. A rewrite does.
     """
+    if isinstance(connection, OwnedConnection):
+        connection.check_owner()
     connection.execute("VACUUM")
     connection.executemany(
         "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
@@ -163,9 +202,14 @@ def last_vacuum(connection: sqlite3.Connection) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
-    """Commit what the block did, or roll all of it back when it raises."""
+    """Commit what the block did, or roll all of it back when it raises.
+
+    Raises StateLocked when the connection is that of a writer who is not the last one.
+    """
     connection.execute(begin)
     try:
+        if isinstance(connection, OwnedConnection):
+            connection.check_owner()
         yield
     except BaseException:
         # A failed COMMIT (disk full) may have rolled back already.

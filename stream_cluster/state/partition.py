@@ -21,14 +21,11 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
-
-import numpy as np
-import numpy.typing as npt
 
 from stream_cluster.errors import StateCorrupt
 from stream_cluster.faults import fault_point
@@ -37,18 +34,19 @@ from stream_cluster.messages import DecodeRules, ObjectMessage, RawRecord, Rejec
 from stream_cluster.model import DescriptorType
 from stream_cluster.state import tasks
 from stream_cluster.state.batch import Batch, Outcome, outcome
-from stream_cluster.state.chunks import link_counts, read_codes
-from stream_cluster.state.compaction import Compaction, Inline, compact, exchange, is_due
+from stream_cluster.state.chunks import read_codes
+from stream_cluster.state.compactions import Compactions
 from stream_cluster.state.database import (
     BUSY_TIMEOUT_MS,
     Synchronous,
     explain_errors,
     last_vacuum,
-    load_offsets,
     open_writer,
     transaction,
     vacuum,
 )
+from stream_cluster.state.gaps import LastRecord, digest_of, note_last_record
+from stream_cluster.state.offsets import Offsets
 from stream_cluster.state.order import order_messages
 from stream_cluster.state.removal import plan_removal
 from stream_cluster.state.resident import DEFAULT_MAX_BYTES, SMALL_ROWS, ResidentSpaces
@@ -120,13 +118,11 @@ class Partition:
         self._rules = rules
         self._new_matcher = new_matcher
         self._floor_of = floor_cosine if callable(floor_cosine) else lambda _: floor_cosine
-        self._background = background or Inline()
-        self._compactions: dict[int, Future[Compaction]] = {}
-        self._removed_meanwhile: dict[int, list[npt.NDArray[np.uint32]]] = {}
-        """Rows removed from a space since its compaction began."""
         self._resident = ResidentSpaces(small_spaces_bytes)
         self.erased_in_wal: bool
         """Whether the write-ahead log may still hold bytes of deleted objects, see `empty_wal`."""
+        self.offsets: Offsets
+        """Where to read on, of all topics."""
         self.updates: Updates | None
         """Cluster updates, where they are told; to be called as the partition itself."""
         self.next_offset: int
@@ -135,8 +131,9 @@ class Partition:
         try:
             with explain_errors(path):
                 self._spaces = load_spaces(self._db)
-                self._offsets = load_offsets(self._db)
-                self.next_offset = self.stored_offset(identity.topic, identity.partition) or 0
+                self._compactions = Compactions(self._db, path, background)
+                self.offsets = Offsets(self._db, path, (identity.topic, identity.partition))
+                self.next_offset = self.offsets.of(identity.topic, identity.partition) or 0
                 # A log that an earlier process left may hold some.
                 self.erased_in_wal = any(space.deleted for space in self._spaces)
                 self._sweeper = Sweeper(self._db, self._spaces, retention_us or {})
@@ -166,6 +163,10 @@ class Partition:
         batch = self.prepare_decoded(messages, next_offset)
         batch.stage_s["decode"] = decode_s
         batch.rejections = [(fresh[position], rejection) for position, rejection in batch.rejected]
+        if fresh:
+            last = fresh[-1]
+            digest = digest_of(last.key, last.value, last.timestamp_ms)
+            batch.last_record = LastRecord(last.offset, digest)
         return batch
 
     def prepare_decoded(self, messages: Sequence[ObjectMessage | Rejection], next_offset: int) -> Batch:
@@ -241,24 +242,22 @@ class Partition:
         """
         began = time.perf_counter()
         with explain_errors(self.path), transaction(self._db):  # 5
-            # Before the batch's own chunks: those of the merge may lie among the ones that it rewrites.
-            compactions = self._finished_compactions()
-            for compaction in compactions:
-                exchange(self._db, compaction, self._removed_since(compaction, batch))
+            self._compactions.exchange(batch)
             for space_batch in batch.spaces.values():
                 store_batch(self._db, space_batch)
             if batch.updates is not None:
                 batch.updates.store()
             self._store_counters(batch)
-            own = self.identity.topic, self.identity.partition
-            offsets = {own: batch.next_offset, **(other_offsets or {})}
-            self._store_offsets(offsets)
+            offsets = {self.offsets.log: batch.next_offset, **(other_offsets or {})}
+            self.offsets.put(offsets)
+            if batch.last_record is not None:
+                note_last_record(self._db, batch.last_record)
             fault_point("before_commit")
         committed = time.perf_counter()
         fault_point("after_commit")
         batch.stage_s["commit"] = committed - began
         self.next_offset = batch.next_offset  # 6
-        self._remember_offsets(offsets)
+        self.offsets.remember(offsets)
         recall: dict[str, RecallSample] = {}
         for space_batch in batch.spaces.values():
             self._remember(space_batch, recall)
@@ -266,14 +265,8 @@ class Partition:
         self._resident.used(space_batch.space for space_batch in batch.spaces.values())
         if batch.updates is not None:
             batch.updates.remember()
-        for compaction in compactions:
-            del self._compactions[compaction.space_id]
-            self._removed_meanwhile.pop(compaction.space_id, None)
-        merged = {compaction.space_id for compaction in compactions}
-        for space in self._spaces if merged else ():
-            if space.space_id in merged:
-                self._count_links(space)
-        self._start_compactions(batch)
+        self._compactions.exchanged(self._spaces)
+        self._compactions.begin(space_batch.space for space_batch in batch.spaces.values())
         batch.stage_s["memory"] = time.perf_counter() - committed
         return outcome(batch, recall)
 
@@ -289,17 +282,6 @@ class Partition:
             "ON CONFLICT DO UPDATE SET records = records + excluded.records",
             [(*labels, count) for labels, count in batch.counters.items()],
         )
-
-    def _store_offsets(self, offsets: Mapping[tuple[str, int], int]) -> None:
-        self._db.executemany(
-            "INSERT INTO offsets (topic, partition, next_offset) VALUES (?, ?, ?) "
-            "ON CONFLICT DO UPDATE SET next_offset = max(next_offset, excluded.next_offset)",
-            [(topic, partition, offset) for (topic, partition), offset in offsets.items()],
-        )
-
-    def _remember_offsets(self, offsets: Mapping[tuple[str, int], int]) -> None:
-        for label, offset in offsets.items():
-            self._offsets[label] = max(offset, self._offsets.get(label, 0))
 
     def _remember(self, space_batch: SpaceBatch, recall: dict[str, RecallSample]) -> None:
         """Step 6 for one space."""
@@ -321,9 +303,7 @@ class Partition:
             space.deleted += len(removal.rows)
             if space.matcher is not None:
                 space.matcher.remove(removal.rows)
-            if space.space_id in self._compactions:
-                self._removed_meanwhile.setdefault(space.space_id, []).append(removal.rows)
-            self._count_links(space)
+            self._compactions.note_removal(space, removal.rows)
             space.known.forget()
             self.erased_in_wal = True
 
@@ -341,37 +321,21 @@ class Partition:
             space.matcher = matcher
         return space.matcher
 
-    def _finished_compactions(self) -> list[Compaction]:
-        return [job.result() for job in self._compactions.values() if job.done()]
-
-    def _removed_since(self, compaction: Compaction, batch: Batch) -> list[npt.NDArray[np.uint32]]:
-        """Rows removed since a compaction began, by this batch too."""
-        space_id = compaction.space_id
-        removals = [part.removal for part in batch.spaces.values() if part.space.space_id == space_id]
-        return self._removed_meanwhile.get(space_id, []) + [one.rows for one in removals if one is not None]
-
-    def _count_links(self, space: Space) -> None:
-        space.merged_links, space.pending_links = link_counts(self._db, space.space_id)
-
-    def _start_compactions(self, batch: Batch) -> None:
-        for space_batch in batch.spaces.values():
-            space = space_batch.space
-            if space.space_id not in self._compactions and is_due(space.merged_links, space.pending_links):
-                self._compactions[space.space_id] = self._background.submit(
-                    compact, self.path, space.space_id
-                )
-
     # -- offsets, tasks, views -------------------------------------------------------------------------
 
     def stored_offset(self, topic: str, partition: int) -> int | None:
         """next_offset of a topic partition as last committed, None when it was never read."""
-        return self._offsets.get((topic, partition))
+        return self.offsets.of(topic, partition)
 
-    def store_offsets(self, offsets: Mapping[tuple[str, int], int]) -> None:
-        """Make next_offsets durable on their own, outside a micro-batch."""
-        with explain_errors(self.path), transaction(self._db):
-            self._store_offsets(offsets)
-        self._remember_offsets(offsets)
+    def accept_gap(self, from_offset: int, to_offset: int, accepted_at: str) -> None:
+        """Go on at `to_offset`, lower in a new log, though `from_offset` was needed; remember it."""
+        self.offsets.accept_gap(from_offset, to_offset, accepted_at)
+        self.next_offset = to_offset
+
+    def begin_at(self, offset: int) -> None:
+        """Begin a new state at the first offset that the log still has, and remember it."""
+        self.offsets.begin_at(offset)
+        self.next_offset = offset
 
     def add_task(self, task: tasks.StoredTask, offsets: Mapping[tuple[str, int], int]) -> bool:
         """Remember a task together with the task topic's offsets; False when it is known already."""
@@ -382,9 +346,9 @@ class Partition:
     ) -> _T:
         """Run a function of `state.tasks` in one transaction with the task topic's offsets."""
         with explain_errors(self.path), transaction(self._db):
-            self._store_offsets(offsets)
+            self.offsets.put(offsets)
             result = change(self._db, *arguments)
-        self._remember_offsets(offsets)
+        self.offsets.remember(offsets)
         return result
 
     def unfinished_tasks(self) -> list[tasks.StoredTask]:
@@ -439,10 +403,7 @@ class Partition:
 
     def close(self) -> None:
         """Wait for background work, save caches, close the database."""
-        for job in self._compactions.values():
-            # One that waits for a thread may wait for this very one.
-            if not job.cancel():
-                job.exception()
+        self._compactions.close()
         for space in self._spaces:
             if space.matcher is not None:
                 space.matcher.save_cache()

@@ -26,6 +26,7 @@ KILLS = {
     "after_commit": 5,
     "memory_update": 5,
     "dead_letter_produce": 2,
+    "output_commit": 3,
     "snapshot": 1,
     "archive_sync": 1,
     "archive_rename": 1,
@@ -36,7 +37,7 @@ KILLS = {
 
 @pytest.mark.fault(
     what="SIGKILL at a named point: before decoding, matching, the commit or a change in memory, after "
-    "dead letters, "
+    "dead letters, with an open transaction, "
     "before a snapshot, the sync or rename of an archive, and around the last status",
     survives="everything: the archive has the bytes of an uninterrupted run, dead letters are there at "
     "least once, "

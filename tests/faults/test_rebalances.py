@@ -109,7 +109,8 @@ def _is_loading(worker: Worker) -> bool:
 async def test_a_rebalance_during_a_task_leaves_it_one_end(broker: Broker, tmp_path: Path, row: Row) -> None:
     records = _records()
     topics = await _topics(broker)
-    # A session that a loaded machine does not break by itself, and that ends before a snapshot stops.
+    # A session that a loaded machine does not break by itself, and that is over long before a snapshot stops,
+    # whenever in its ten seconds the second worker comes.
     changes = {**CHANGES, "kafka__session_timeout_ms": 3000, "tasks__concurrency": len(ACCOUNTS)}
     async with (
         client_of(broker, topics) as client,
@@ -117,7 +118,7 @@ async def test_a_rebalance_during_a_task_leaves_it_one_end(broker: Broker, tmp_p
     ):
         await client.produce(records)
         await first.applied(EVENTS, RECOVERY_S)
-        with armed("snapshot=delay:5"):
+        with armed("snapshot=delay:10"):
             await client.submit(*(clustering("moves", account, threshold=0.55) for account in ACCOUNTS))
             # In both partitions, so whichever moves has some.
             await first.until(

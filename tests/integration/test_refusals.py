@@ -14,7 +14,7 @@ import pytest
 from stream_cluster.errors import BrokerUnavailable, ConfigError, LogGap, StateLocked, StreamClusterError
 from stream_cluster.generate import GenerateOptions, generate_events
 from stream_cluster.sandbox import Broker
-from tests.support.client import client_of
+from tests.support.client import client_of, clustering
 from tests.support.service import (
     ServiceProcess,
     Topics,
@@ -25,7 +25,7 @@ from tests.support.service import (
 )
 from tests.support.topics import add_partitions, delete_records, recreate, topic_sizes
 
-PERSON_ACTS, NO_ANSWER, STATE_UNUSABLE = 2, 3, 4
+PERSON_ACTS, NO_ANSWER, STATE_UNUSABLE, GAP = 2, 3, 4, 5
 
 
 async def _fill(broker: Broker, topics: Topics, folder: Path, count: int = 40) -> None:
@@ -201,8 +201,63 @@ async def test_a_recreated_topic_is_a_gap_in_the_log(broker: Broker, tmp_path: P
     assert "below 40, but the log ends at 0" in message
     process = ServiceProcess(overrides_of(broker, topics, tmp_path), tmp_path / "log")
     code, last = await asyncio.to_thread(_exit, process)
-    assert code == 1
+    assert code == GAP
     assert "the topic was recreated" in last
+
+
+async def test_an_accepted_gap_is_in_the_state_and_in_every_later_manifest(
+    broker: Broker, tmp_path: Path
+) -> None:
+    topics = await make_topics(broker, "accepted")
+    await _fill(broker, topics, tmp_path, 40)
+    records = list(generate_events(GenerateOptions(events=30, dim=8, seed=2)))
+    async with client_of(broker, topics) as client:
+        await client.produce(records)
+        await delete_records(broker.bootstrap_servers, topics.events, 55)
+        async with running_service(broker, topics, tmp_path, accept_gap=True) as worker:
+            await worker.applied(15)
+            account = records[0].key.decode()
+            await client.submit(clustering("after", account, threshold=0.6))
+            archive = await client.archive("after", account, timeout_s=60)
+    (gap,) = archive.manifest["gaps"]
+    assert gap.pop("accepted_at").endswith("Z")
+    assert gap == {"topic": topics.events, "partition": 0, "from_offset": 40, "to_offset": 55}
+    # Without the option too: what was accepted is no gap any more.
+    async with running_service(broker, topics, tmp_path) as worker:
+        await worker.until(lambda: not worker.service.ready_problems(), 30, "ready")
+
+
+async def test_a_recreated_topic_is_read_from_its_begin_when_the_gap_is_accepted(
+    broker: Broker, tmp_path: Path
+) -> None:
+    topics = await make_topics(broker, "accepted-anew")
+    await _fill(broker, topics, tmp_path, 40)
+    await recreate(broker.bootstrap_servers, topics.events)
+    async with client_of(broker, topics) as client:
+        await client.produce(generate_events(GenerateOptions(events=20, dim=8, seed=2)))
+    async with running_service(broker, topics, tmp_path, accept_gap=True) as worker:
+        await worker.applied(20)
+    # It has gone on in the new log, which is shorter than the old one was.
+    async with running_service(broker, topics, tmp_path) as worker:
+        assert worker.sample("records_total", result="accepted") == 0
+
+
+async def test_a_recreated_topic_with_as_many_records_is_a_gap_in_the_log(
+    broker: Broker, tmp_path: Path
+) -> None:
+    topics = await make_topics(broker, "recreated-full")
+    await _fill(broker, topics, tmp_path, 40)
+    # The same log is known again.
+    async with running_service(broker, topics, tmp_path):
+        pass
+    await recreate(broker.bootstrap_servers, topics.events)
+    async with client_of(broker, topics) as client:
+        await client.produce(generate_events(GenerateOptions(events=60, dim=8, seed=2)))
+    async with running_service(broker, topics, tmp_path, wait=False) as worker:
+        message = await _gap(worker)
+    assert "the log has another record at offset 39 than the state has applied" in message
+    async with running_service(broker, topics, tmp_path, accept_gap=True) as worker:
+        await worker.applied(60)
 
 
 async def test_records_that_retention_took_are_a_gap_in_the_log(broker: Broker, tmp_path: Path) -> None:
@@ -221,6 +276,21 @@ async def test_records_that_retention_took_are_a_gap_in_the_log(broker: Broker, 
         message = await _gap(worker)
     assert "needs offset 100" in message
     assert "begins at 130; 30 records are gone" in message
+
+
+async def test_a_new_state_in_a_group_that_had_what_is_gone_is_a_gap_in_the_log(
+    broker: Broker, tmp_path: Path
+) -> None:
+    topics = await make_topics(broker, "lost")
+    await _fill(broker, topics, tmp_path / "1", 40)
+    await delete_records(broker.bootstrap_servers, topics.events, 25)
+    async with running_service(broker, topics, tmp_path / "2", wait=False) as worker:
+        message = await _gap(worker)
+    assert "needs offset 0 next, but the log begins at 25; 25 records are gone" in message
+    async with running_service(broker, topics, tmp_path / "2", accept_gap=True) as worker:
+        await worker.applied(15)
+    async with running_service(broker, topics, tmp_path / "2") as worker:
+        assert worker.sample("records_total", result="accepted") == 0
 
 
 async def test_a_new_state_begins_where_the_log_begins(broker: Broker, tmp_path: Path) -> None:

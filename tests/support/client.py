@@ -147,6 +147,7 @@ async def client_of(
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=50,
+        isolation_level="read_committed",
     )
     await producer.start()
     await consumer.start()

@@ -71,8 +71,13 @@ async def produce(
         await producer.stop()
 
 
-async def read_topic(bootstrap_servers: str, topic: str, *, timeout_s: float = 30) -> list[ConsumerRecord]:
-    """Every record between a topic's start and its end offsets as they stand now, by partition and offset."""
+async def read_topic(
+    bootstrap_servers: str, topic: str, *, timeout_s: float = 30, committed: bool = True
+) -> list[ConsumerRecord]:
+    """Every record between a topic's start and its end offsets as they stand now, by partition and offset.
+
+    Of open and aborted transactions too, unless they are to be `committed`.
+    """
     consumer = AIOKafkaConsumer(
         topic,
         bootstrap_servers=bootstrap_servers,
@@ -80,6 +85,7 @@ async def read_topic(bootstrap_servers: str, topic: str, *, timeout_s: float = 3
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=MAX_REQUEST_BYTES,
+        isolation_level="read_committed" if committed else "read_uncommitted",
     )
     try:
         async with asyncio.timeout(timeout_s):

@@ -28,9 +28,34 @@ class KeptStatuses:
     def __init__(self) -> None:
         self.sent: list[TaskStatus] = []
 
-    async def send(self, status: TaskStatus, **_: Any) -> None:
+    async def send(self, status: TaskStatus, outputs: Any, **_: Any) -> None:
         await asyncio.sleep(0)
         self.sent.append(status)
+
+
+class OwnOutputs:
+    """Of a partition that nobody takes over; writes with `producer`, which may be a fake."""
+
+    def __init__(self, producer: Any = None) -> None:
+        self._producer = producer
+
+    async def take_over(self) -> None:
+        """Nobody is there."""
+
+    async def write(self, send: Any, topic: str, *, give_up: Any) -> Any:
+        return await send(self._producer)
+
+    async def is_owner(self) -> bool:
+        return True
+
+    async def until_owned(self, give_up: Any) -> None:
+        """At once."""
+
+    def leave(self) -> None:
+        """Nothing is waited for."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 class Life:
@@ -57,7 +82,8 @@ class Life:
         self.store.check()
         self.partition = open_partition(self.folder)
         context = IngestContext(self.settings.ingest, self.threads, None, self.metrics, UpkeepSettings())
-        self.runner = PartitionRunner(self.partition, context, self.failures.append)
+        outputs = OwnOutputs()
+        self.runner = PartitionRunner(self.partition, context, self.failures.append, outputs=outputs)
 
         async def read_ended() -> dict[tuple[str, str], TaskStatus]:
             return self.ended

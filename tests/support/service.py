@@ -143,13 +143,20 @@ class Worker:
 
 @asynccontextmanager
 async def running_service(
-    broker: Broker, topics: Topics, folder: Path, *, wait: bool = True, **changes: Any
+    broker: Broker,
+    topics: Topics,
+    folder: Path,
+    *,
+    wait: bool = True,
+    accept_gap: bool = False,
+    **changes: Any,
 ) -> AsyncIterator[Worker]:
     """A service that is ready (unless `wait` is false), and is stopped at the end.
 
     State and results are kept in `folder`.
     """
-    service = Service(load_settings(None, {}, overrides_of(broker, topics, folder, **changes)))
+    settings = load_settings(None, {}, overrides_of(broker, topics, folder, **changes))
+    service = Service(settings, accept_gap=accept_gap)
     running = asyncio.create_task(service.run())
     worker = Worker(service, running)
     try:

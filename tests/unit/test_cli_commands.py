@@ -78,7 +78,7 @@ def test_the_version_is_printed():
         (BrokerUnavailable("x"), 3),
         (StateCorrupt("x"), 4),
         (StateLocked("x"), 4),
-        (LogGap("x"), 1),
+        (LogGap("x"), 5),
         (KeyboardInterrupt(), 130),
         (Cancelled("x"), 130),
         (ValueError("x"), 1),

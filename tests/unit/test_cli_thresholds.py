@@ -72,6 +72,7 @@ def test_every_threshold_has_the_figures_of_a_task_and_no_archive_is_made(state,
     found = shown(folder, *options)
     assert sorted(path.name for path in folder.iterdir()) == before
     assert (found["method"], found["objects"], found["account_id"]) == ("forest", 80, "acme")
+    assert found["matching"] == {"engine": "exact", "recall": None}
     assert found["as_of"] == {"topic": "events", "partition": 0, "next_offset": 80}
     assert found["at"][0]["marks"] == ["lowest"]
     assert found["at"][0]["threshold"] == found["curve"]["thresholds"][0] == 0.45
@@ -246,3 +247,12 @@ def test_a_state_without_objects_is_an_empty_selection(tmp_path):
     result = invoke("thresholds", tmp_path)
     assert result.exit_code == 1
     assert "the state holds no objects" in result.stderr
+
+
+def test_what_is_matched_again_in_cells_says_so(tmp_path):
+    np.savez(tmp_path / "v.npz", ids=np.array([f"o{n}" for n in range(80)]), descriptors=vectors(80))
+    config = tmp_path / "settings.toml"
+    config.write_text("[matching]\nrematch_engine = 'cells'\n")
+    text = invoke("thresholds", tmp_path / "v.npz", "--config", config).stdout
+    found = shown(tmp_path / "v.npz", "--config", config)
+    assert f"matched again, {found['matching']['engine']}" in text

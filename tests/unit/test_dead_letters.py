@@ -12,6 +12,7 @@ from stream_cluster.errors import ConfigError
 from stream_cluster.messages import RawRecord, Reason, Rejection
 from stream_cluster.service.dead_letters import DeadLetters
 from stream_cluster.service.metrics import Metrics
+from tests.support.life import OwnOutputs
 
 
 class FakeProducer:
@@ -47,9 +48,10 @@ def _rejected(offset: int, size: int, **more: Any) -> tuple[RawRecord, Rejection
 @pytest.mark.parametrize("late", [False, True])
 async def test_one_that_is_too_large_goes_without_its_value_and_the_others_with_theirs(late: bool) -> None:
     producer, metrics = FakeProducer(1000, late=late), Metrics()
-    letters = DeadLetters(producer, "dead", metrics)
+    letters = DeadLetters("dead", metrics)
     huge = _rejected(2, 5000, key=b"k" * 2000, content_type="c" * 3000)
-    await letters.send([_rejected(1, 10), huge, _rejected(3, 20)], give_up=lambda: False)
+    rejections = [_rejected(1, 10), huge, _rejected(3, 20)]
+    await letters.send(rejections, OwnOutputs(producer), give_up=lambda: False)
     by_offset = {dict(record["headers"])["source-offset"]: record for record in producer.taken}
     assert {offset: record["value"] for offset, record in by_offset.items()} == {
         b"1": b"x" * 10,
@@ -65,6 +67,7 @@ async def test_one_that_is_too_large_goes_without_its_value_and_the_others_with_
 
 
 async def test_a_topic_that_takes_nothing_is_a_matter_of_its_settings() -> None:
-    letters = DeadLetters(FakeProducer(10, late=True), "dead", Metrics())
+    letters = DeadLetters("dead", Metrics())
+    outputs = OwnOutputs(FakeProducer(10, late=True))
     with pytest.raises(ConfigError, match=r"topic dead refuses even .* max\.message\.bytes"):
-        await letters.send([_rejected(1, 10)], give_up=lambda: False)
+        await letters.send([_rejected(1, 10)], outputs, give_up=lambda: False)

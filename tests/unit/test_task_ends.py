@@ -29,11 +29,11 @@ class GatedStatuses(KeptStatuses):
         self.gate = asyncio.Event()
         self.waiting = False
 
-    async def send(self, status, **more):
+    async def send(self, status, outputs, **more):
         if status.ended:
             self.waiting = True
             await self.gate.wait()
-        await super().send(status, **more)
+        await super().send(status, outputs, **more)
 
 
 def counted(life, status="done"):
@@ -148,8 +148,8 @@ async def test_an_end_that_is_being_said_is_stored_before_its_partition_closes(f
 
 async def test_a_task_that_is_read_while_its_partition_is_lost_does_not_start_there(folder):
     class Lost(KeptStatuses):
-        async def send(self, status, **more):
-            await super().send(status, **more)
+        async def send(self, status, outputs, **more):
+            await super().send(status, outputs, **more)
             life.tasks.give_up(life.runner)
 
     life = Life(folder, Lost())

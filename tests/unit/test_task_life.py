@@ -13,6 +13,7 @@ from stream_cluster.errors import Cancelled, TaskError
 from stream_cluster.messages import decode_task, encode_status, parse_time
 from stream_cluster.model import Interrupt
 from stream_cluster.snapshot import archive, linkage, rematch, run
+from stream_cluster.snapshot import request as requested
 from stream_cluster.state.tasks import StoredTask, TaskEnd, add_task, ask, end_task
 from stream_cluster.state.view import PartitionView
 from tests.support.kafka import eventually
@@ -87,8 +88,8 @@ def endless_query(view, *arguments, **more):
 
 
 STAGES = {
-    "select": (run, "select", None),
-    "a query that sorts": (run, "select", endless_query),
+    "select": (requested, "select", None),
+    "a query that sorts": (requested, "select", endless_query),
     "a query of codes": (PartitionView, "codes", endless_query),
     "match": (rematch, "all_pairs", None),
     "linkage": (linkage, "merge_above", None),
@@ -130,7 +131,7 @@ async def test_a_task_is_stopped_within_a_second_at_every_stage(folder, monkeypa
 @pytest.mark.parametrize("waits_for", ["barrier", "slot"])
 async def test_a_task_that_waits_is_stopped_within_a_second(folder, monkeypatch, waits_for, how):
     if waits_for == "slot":
-        Stall(monkeypatch, run, "select")
+        Stall(monkeypatch, requested, "select")
     async with Life(folder) as life:
         if waits_for == "slot":
             await life.submit("first")
@@ -254,7 +255,7 @@ async def test_a_deleted_task_loses_its_archive_and_says_so_each_time_it_is_aske
 
 
 async def test_a_delete_of_a_running_task_cancels_it_first(folder, monkeypatch):
-    stall = Stall(monkeypatch, run, "select")
+    stall = Stall(monkeypatch, requested, "select")
     async with Life(folder) as life:
         await life.submit()
         await eventually(lambda: stall.reached, 5, "select")
@@ -373,7 +374,7 @@ async def test_a_process_that_ended_after_storing_and_before_the_status_says_it_
     await life.__aenter__()
     hanging = asyncio.Event()
 
-    async def hang(status, **_):
+    async def hang(status, outputs, **_):
         if status.ended:
             hanging.set()
             await asyncio.Event().wait()
@@ -449,7 +450,7 @@ async def test_a_task_whose_end_came_from_another_worker_is_only_remembered(fold
 async def test_tasks_of_accounts_take_turns_when_the_slots_are_full(tmp_path, monkeypatch):
     fill(tmp_path, accounts=("busy", "small"))
     order = []
-    real = run.select
+    real = requested.select
     gate = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -458,7 +459,7 @@ async def test_tasks_of_accounts_take_turns_when_the_slots_are_full(tmp_path, mo
         order.append(space.key.account_id)
         return real(view, space, *arguments, **more)
 
-    monkeypatch.setattr(run, "select", select)
+    monkeypatch.setattr(requested, "select", select)
     async with Life(tmp_path) as life:
         for number in range(12):
             await life.submit(f"busy-{number}", "busy")
@@ -471,7 +472,7 @@ async def test_tasks_of_accounts_take_turns_when_the_slots_are_full(tmp_path, mo
 
 
 async def test_as_many_tasks_run_at_once_as_the_setting_says(folder, monkeypatch):
-    stall = Stall(monkeypatch, run, "select")
+    stall = Stall(monkeypatch, requested, "select")
     async with Life(folder, tasks__concurrency=3) as life:
         for number in range(5):
             await life.submit(str(number))

@@ -21,7 +21,7 @@ _TABLE_ROWS = 21
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Clusters at every threshold from the floor to 1, at evenly spaced thresholds."""
+    """Clusters at every threshold from the lowest to 1: steps, each from its threshold to the next."""
 
     thresholds: npt.NDArray[np.float64]
     """On the scale of the request, ascending."""

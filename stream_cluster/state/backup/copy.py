@@ -16,7 +16,14 @@ from pathlib import Path
 
 from stream_cluster.errors import StateCorrupt, StateError
 from stream_cluster.model import Interrupt, Progress
-from stream_cluster.state.database import explain_errors, load_offsets, open_reader, read_meta, transaction
+from stream_cluster.state.database import (
+    OWNER_KEY,
+    explain_errors,
+    load_offsets,
+    open_reader,
+    read_meta,
+    transaction,
+)
 
 _PAGES_PER_STEP = 2048
 # Room that a backup leaves on the disk of the state, which needs it more.
@@ -166,7 +173,7 @@ def _facts(connection: sqlite3.Connection) -> DatabaseFacts:
         "SELECT status, asked, archive, callback, count(*), max(ended_us) FROM tasks "
         "GROUP BY status, asked, archive, callback ORDER BY status, asked, archive, callback"
     ).fetchall()
-    told = {name: value for name, value in meta.items() if name != EPOCH_KEY}
+    told = {name: value for name, value in meta.items() if name not in {EPOCH_KEY, OWNER_KEY}}
     known = (sorted(told.items()), sorted(offsets.items()), rows, deleted, tasks)
     return DatabaseFacts(
         meta,
