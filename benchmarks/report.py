@@ -32,9 +32,13 @@ def write_report(
         report["results"] |= results
         if report["environment"] != environment:
             later = {"results": list(results), "parameters": dict(parameters), **more}
-            # What this very run wrote before is in its results again.
+            # What this run wrote before is in its results again; of what others measured, what stands.
             others = [one for one in report.get("added", []) if one["environment"] != environment]
-            report["added"] = [*others, {**later, "environment": dict(environment)}]
+            stand = [
+                one | {"results": [name for name in one["results"] if name not in results]} for one in others
+            ]
+            kept = [one for one in stand if one["results"]]
+            report["added"] = [*kept, {**later, "environment": dict(environment)}]
         path.write_text(json.dumps(report, indent=2) + "\n")
         return
     report = {

@@ -106,7 +106,9 @@ def _update(
         parts.append(_select(part, ~is_affected))
         affected.append(_select(part, is_affected))
         interrupt.check()
-    parts.append(_contract(groups, sizes, concatenate_links(affected), level, interrupt))
+    together = concatenate_links(affected)
+    affected.clear()  # held once while it is contracted
+    parts.append(_contract(groups, sizes, together, level, interrupt))
     return concatenate_links(parts)
 
 

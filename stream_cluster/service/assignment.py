@@ -280,11 +280,13 @@ class Assignment:
             self._leave(partition)
         while self._leaving:
             await asyncio.wait(self._leaving.values())
-        offsets = {}
-        for number, runner in list(self.runners.items()):
-            await self._close(number)
-            offsets[TopicPartition(self._topic, number)] = runner.next_offset
-        await self._commit(offsets)
+        runners = dict(self.runners)
+        # Beside each other: with brokers that do not answer, each waits for a while.
+        failures = await asyncio.gather(*map(self._close, runners), return_exceptions=True)
+        for failure in failures:
+            if isinstance(failure, BaseException):
+                raise failure
+        await self._commit({TopicPartition(self._topic, n): r.next_offset for n, r in runners.items()})
 
     # -- records ---------------------------------------------------------------------------------------
 

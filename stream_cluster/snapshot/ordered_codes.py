@@ -9,7 +9,7 @@ from stream_cluster.model import Codes
 from stream_cluster.snapshot.selection import Selection
 from stream_cluster.state.view import PartitionView
 
-_PIECE_BYTES = 128 << 20
+_PIECE_BYTES = 256 << 20
 
 
 class OrderedCodes:

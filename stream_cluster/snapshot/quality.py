@@ -12,6 +12,7 @@ from scipy import sparse
 
 from stream_cluster.config import ChainingSettings
 from stream_cluster.graph.bridges import smaller_sides
+from stream_cluster.graph.forest import descending_bits
 from stream_cluster.model import Codes, Interrupt, Links
 from stream_cluster.snapshot.clusters import Clusters
 from stream_cluster.snapshot.ordered_codes import OrderedCodes
@@ -111,7 +112,10 @@ def _weakest(clusters: Clusters, trees: Links) -> tuple[Floats, Positions, Posit
     a, b = np.full(count, -1, np.int64), np.full(count, -1, np.int64)
     real = only(trees, trees.similarity < OF_A_TRACK)
     cluster = clusters.numbers[real.a]
-    order = np.lexsort((real.b, real.a, real.similarity, cluster))
+    # One sort of one key: links are in the order of their ends, which so decide between equal ones.
+    keys = cluster.astype(np.uint64) << np.uint64(32)
+    keys |= np.invert(descending_bits(real.similarity))
+    order = np.argsort(keys, kind="stable")
     first = np.flatnonzero(np.diff(cluster[order], prepend=-1))
     at = order[first]
     cosine[cluster[at]], a[cluster[at]], b[cluster[at]] = real.similarity[at], real.a[at], real.b[at]

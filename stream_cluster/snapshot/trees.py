@@ -37,8 +37,8 @@ class Trees:
     """Spanning trees of k clusters."""
 
     links: Links
-    """Links between positions; two objects of a track that hang together by it have `OF_A_TRACK`. Of a
-    cluster that its links do not hold together, the trees of its parts."""
+    """Links between positions, those of a cluster sorted by (a, b); two objects of a track that hang together
+    by it have `OF_A_TRACK`. Of a cluster that its links do not hold together, the trees of its parts."""
     sampled: npt.NDArray[np.bool_]
     """Clusters too large to compare all that had to be: their trees are of the links of a sample of the
     objects, which may be weaker than those left out, and may not hold all of it together. Shape (k,)."""

@@ -150,6 +150,15 @@ def test_each_worker_is_named_after_its_pod_in_its_group_too_unless_unwanted(tmp
     assert unwanted.kafka.group_instance_id is None
 
 
+def test_a_gap_is_accepted_only_when_the_values_say_so() -> None:
+    def arguments(*options: str) -> list[str]:
+        (container,) = only(manifests(*options), "StatefulSet")["spec"]["template"]["spec"]["containers"]
+        return list(container["args"])
+
+    assert arguments() == ["run"]
+    assert arguments("--set", "acceptGap=true") == ["run", "--accept-gap"]
+
+
 def test_threads_are_those_that_are_requested_unless_the_settings_say_otherwise(tmp_path: Path) -> None:
     assert settings_of(manifests(), tmp_path).matching.threads == 2
     assert settings_of(manifests("--set", "config.matching.threads=3"), tmp_path).matching.threads == 3

@@ -90,6 +90,10 @@ def test_every_cluster_has_the_tree_of_its_own_links_and_tracks(block_rows, data
     weights = sorted(weight.values())
     expected = expected_trees(every, tracks, clusters)
     assert weights == sorted(similarity for _, _, similarity in expected)
+    for number in range(len(clusters)):
+        mine = clusters.numbers[found.a] == number
+        ends = list(zip(found.a[mine].tolist(), found.b[mine].tolist(), strict=True))
+        assert ends == sorted(ends)
     order = np.lexsort((found.b, found.a))
     check(Links(found.a[order], found.b[order], found.similarity[order]))
     assert bool((clusters.numbers[found.a] == clusters.numbers[found.b]).all())
