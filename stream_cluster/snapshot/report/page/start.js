@@ -41,7 +41,8 @@ document.addEventListener("keydown", (event) => {
 
 function showComponent(component) {
   if (dialog.open) dialog.close();
-  form.reset();
+  // A button of the form is named reset, too, and hides its method.
+  HTMLFormElement.prototype.reset.call(form);
   byId("search").value = `component ${component}`;
   refresh();
   byId("clusters").scrollIntoView();
