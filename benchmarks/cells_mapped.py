@@ -28,7 +28,7 @@ from stream_cluster.matching.cells import CellMatcher
 EVENTS = 10_000
 _GROUP = "stream-cluster-benchmark"
 # Beside the codes: the interpreter, its libraries, facts of blocks, numbers of rows and slots.
-_BESIDE_BYTES = 300 << 20
+_BESIDE_BYTES = 160 << 20
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
