@@ -126,7 +126,7 @@ class Assignment:
             )
         self._context.metrics.rebalances.inc()
         self._context.metrics.partitions.set(len(assigned))
-        self.epoch = generation_of(self._consumer)
+        before, self.epoch = self.epoch, generation_of(self._consumer)
         numbers = sorted(tp.partition for tp in assigned)
         _log.info("partitions_assigned", partitions=numbers, epoch=self.epoch)
         self._assigned = set(assigned)
@@ -141,7 +141,10 @@ class Assignment:
         # aiokafka sends no heartbeat before this callback returns: whatever takes longer than a moment would
         # cost this worker its membership, hence the partitions that it keeps. So it happens beside.
         held = {TopicPartition(self._topic, number) for number in self.runners} | self._opening.keys()
-        for partition in held - assigned:
+        # Whoever was not there in a generation may have had an owner between: what that one did, such as the
+        # last word on a task, is found out by opening anew.
+        was_there = self.epoch in (before, before + 1)
+        for partition in held - assigned if was_there else held:
             self._leave(partition)
         self._tasks.release_ends()
         for partition in assigned:

@@ -160,8 +160,9 @@ async def test_a_task_with_images_tracks_a_time_range_and_columns_is_the_same_th
     ]
     assert pages[0] == pages[1]
     assert by_kafka == by_file
-    # Only the point of the log differs: a file has none.
+    # Only the points of the log differ: a file has none.
     assert [manifest.pop("as_of") is None for manifest in manifests] == [False, True]
+    assert [manifest.pop("log_begins_at") for manifest in manifests] == [0, None]
     assert manifests[0] == manifests[1]
 
     selected = manifests[0]["counts"]["selected"]
