@@ -108,7 +108,7 @@ def threshold_curve(
 ) -> ThresholdCurve:
     """The curve from `low_cosine` to 1, exact at every threshold: it has all at which anything changes.
 
-    One pass over the links, the strongest first. Time O(m log m) for m links, about two seconds for a million.
+    One pass over the links, the strongest first. Time O(m log m) for m links, two seconds for a million.
 
     Args:
         forest: spanning forest of the links of rows 0..n_rows-1, complete above `low_cosine`.
