@@ -45,7 +45,7 @@ def thresholds_of_files(
     interrupt: Interrupt,
     progress: Progress,
 ) -> FoundThresholds:
-    """Components of what a task would select from some inputs, at every threshold; all pairs are compared.
+    """Components of what a task would select from some inputs, at every threshold, matched as tasks are.
 
     Args:
         task: its `account_id` is not used.
