@@ -207,16 +207,17 @@ class CellIndex:
 
     def check(self) -> None:
         """Raise AssertionError unless every live row is in a cell that is searched. For tests."""
-        rows = np.arange(len(self.store))
-        cells = self.store.cell_of(rows)
-        removed = self.store.is_removed(rows)
-        assert bool(((cells == REMOVED) == removed).all())
-        known = [one.cells for one in self._sets] + ([] if self._home is None else [self._home])
-        assert bool(np.isin(cells[~removed], np.concatenate([np.empty(0, np.uint32), *known])).all())
-        sizes = self.store.sizes
-        assert int(sizes.sum()) == len(rows) - int(removed.sum())
-        counted = np.bincount(cells[~removed].astype(np.int64), minlength=len(sizes))
-        assert bool((counted == sizes).all())
+        with self.store.lock:  # a training may be moving rows
+            rows = np.arange(len(self.store))
+            cells = self.store.cell_of(rows)
+            removed = self.store.is_removed(rows)
+            assert bool(((cells == REMOVED) == removed).all())
+            known = [one.cells for one in self._sets] + ([] if self._home is None else [self._home])
+            assert bool(np.isin(cells[~removed], np.concatenate([np.empty(0, np.uint32), *known])).all())
+            sizes = self.store.sizes
+            assert int(sizes.sum()) == len(rows) - int(removed.sum())
+            counted = np.bincount(cells[~removed].astype(np.int64), minlength=len(sizes))
+            assert bool((counted == sizes).all())
 
 
 def counts_of(offsets: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
