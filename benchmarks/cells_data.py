@@ -30,8 +30,8 @@ class CodesFile:
     def __init__(self, codes: npt.NDArray[np.int8]) -> None:
         """Of a mapped array."""
         self._length = len(codes)
-        self._offset = int(codes.offset)  # type: ignore[attr-defined]
-        self._path = str(codes.filename)  # type: ignore[attr-defined]
+        self._offset = int(codes.offset)  # type: ignore[attr-defined]  # of np.memmap
+        self._path = str(codes.filename)  # type: ignore[attr-defined]  # of np.memmap
 
     def __len__(self) -> int:
         return self._length

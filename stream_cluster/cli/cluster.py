@@ -56,14 +56,7 @@ def cluster(
     output: Annotated[Path, typer.Option("--output", "-o", help="The archive to write.", metavar="OUT.zip")],
     descriptor_type: options.DescriptorTypeOption = "face",
     threshold: options.ThresholdOption = None,
-    account: Annotated[
-        str | None,
-        typer.Option(
-            "--account",
-            help="Cluster this account's objects; needed when the files hold several accounts.",
-            rich_help_panel="What to cluster",
-        ),
-    ] = None,
+    account: options.AccountOption = None,
     object_type: options.ObjectTypeOption = "event",
     descriptor_version: options.DescriptorVersionOption = None,
     use_track_info: options.UseTrackInfoOption = False,

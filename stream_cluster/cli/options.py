@@ -56,6 +56,14 @@ ThresholdOption = Annotated[
         rich_help_panel=_SELECTION,
     ),
 ]
+AccountOption = Annotated[
+    str | None,
+    typer.Option(
+        "--account",
+        help="Take this account's objects alone; needed when there are several accounts.",
+        rich_help_panel=_SELECTION,
+    ),
+]
 ObjectTypeOption = Annotated[
     ObjectType, typer.Option("--object-type", help="Cluster events or faces.", rich_help_panel=_SELECTION)
 ]

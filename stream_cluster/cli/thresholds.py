@@ -87,14 +87,7 @@ def thresholds(
     ] = None,
     descriptor_type: options.DescriptorTypeOption = "face",
     threshold: options.ThresholdOption = None,
-    account: Annotated[
-        str | None,
-        typer.Option(
-            "--account",
-            help="The account whose objects are looked at; needed when there are several.",
-            rich_help_panel="What to cluster",
-        ),
-    ] = None,
+    account: options.AccountOption = None,
     object_type: options.ObjectTypeOption = "event",
     descriptor_version: options.DescriptorVersionOption = None,
     use_track_info: options.UseTrackInfoOption = False,

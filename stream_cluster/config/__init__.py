@@ -1,4 +1,4 @@
-"""Settings: frozen structs (settings.py), loaded from file, environment and overrides (load.py, checks.py),
+"""Settings: frozen structs (settings.py, sections), from file, environment and options (load.py, checks.py),
 
 and described for people from the same source (describe.py).
 """

@@ -1,4 +1,4 @@
-"""Checks of settings against each other; ranges of single fields stand in settings.py."""
+"""Checks of settings against each other; ranges of single fields stand in sections."""
 
 from __future__ import annotations
 
