@@ -30,8 +30,9 @@ from benchmarks.process import Usage, run_measured
 from benchmarks.report import write_report
 from benchmarks.seed_data import BLOCK, NOBODY, Vectors, ids_of, parse_sizes, seed_data, unit, write_npz
 from stream_cluster.evaluation.measures import measure
+from stream_cluster.model import Linkage
 
-LINKAGES = ("components", "average")
+LINKAGES: tuple[Linkage, ...] = ("components", "average")
 CELLS = ("scale", "chain", "faces")
 COMMAND = (sys.executable, "-c", "from stream_cluster.cli import main; main()")
 _SWEEP = "0.34:0.66:0.005"

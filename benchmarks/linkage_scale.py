@@ -1,12 +1,17 @@
 """Where connected components collapse and average linkage does not: quality and time by size and threshold.
 
-    python -m benchmarks.linkage_scale [--sizes 10000,100000] [--dims 128,512] [--write FILE.json [--keep]]
+    python -m benchmarks.linkage_scale [--sizes 10000,100000] [--dims 128,512] [--once]
+                                       [--write FILE.json [--keep]]
 
 Made-up faces in the proportions of real ones (`benchmarks.face_data`). A cell is `stream-cluster cluster`
 with one linkage at one threshold over the faces of one size and dimension, in a process of its own;
 `largest_share` is the share of the largest cluster, `cluster_s` the time of matching and linkage. The file
 is written after each cell, a picture of the quality beside it (.svg). With --keep, cells that the file has
 are not measured again, so that sizes are added by later runs, and a run that was stopped goes on.
+
+With --once, all cells of a size and dimension come from one match at the lowest threshold, as
+`stream-cluster evaluate --sweep` makes them, for sizes whose match takes minutes. `match_s` and `cut_s` of
+such cells are its time and that of the linkage, `cluster_s` their sum.
 """
 
 from __future__ import annotations
@@ -15,18 +20,24 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.environment import environment
 from benchmarks.face_data import FaceData
 from benchmarks.linkage import LINKAGES, measured_run, people_apart
 from benchmarks.report import write_report
 from benchmarks.seed_data import parse_sizes
+from stream_cluster.evaluation.measures import measure as quality_of
 from stream_cluster.evaluation.plot import Curve, write_curves
+from stream_cluster.evaluation.sweep import cuts
+from stream_cluster.matching import quantise
+from stream_cluster.model import Interrupt
 
 Results = dict[str, dict[str, dict[str, Any]]]
 """Cells by threshold, by size, dimension and linkage."""
@@ -47,16 +58,22 @@ def kept(path: Path | None) -> Results:
     return found
 
 
-def measure(size: int, dim: int, thresholds: list[float], has: Results) -> Iterator[tuple[str, str, Any]]:
-    """(name, threshold, figures) of each cell that is not there."""
-    wanted = [
+Wanted = list[tuple[str, float]]
+"""Linkages and thresholds of one size and dimension."""
+
+
+def missing(size: int, dim: int, thresholds: list[float], has: Results) -> Wanted:
+    """The cells that are not there."""
+    return [
         (linkage, threshold)
         for threshold in thresholds
         for linkage in LINKAGES
         if f"{threshold:g}" not in has.get(name_of(size, dim, linkage), {})
     ]
-    if not wanted:
-        return
+
+
+def measure(size: int, dim: int, wanted: Wanted) -> Iterator[tuple[str, str, Any]]:
+    """(name, threshold, figures) of each cell that is wanted, each clustered by itself."""
     data = FaceData(size, dim)
     people = people_apart(data.person_of)
     with tempfile.TemporaryDirectory(prefix="stream-cluster-benchmark-") as folder:
@@ -66,6 +83,46 @@ def measure(size: int, dim: int, thresholds: list[float], has: Results) -> Itera
             found = measured_run(source, threshold, linkage, people)
             share = float(np.round(found.pop("largest_cluster") / size, 6))
             yield name_of(size, dim, linkage), f"{threshold:g}", found | {"largest_share": share}
+
+
+def measure_once(size: int, dim: int, wanted: Wanted) -> Iterator[tuple[str, str, Any]]:
+    """(name, threshold, figures) of each cell that is wanted, all of them from one match."""
+    data = FaceData(size, dim)
+    codes = _codes(data)
+    people = people_apart(data.person_of)
+    thresholds = sorted({threshold for _, threshold in wanted})
+    matched_at = began = time.perf_counter()
+
+    def progress(stage: str, _share: float) -> None:
+        nonlocal matched_at
+        if stage == "match":
+            matched_at = time.perf_counter()
+
+    cut_from: float | None = None
+    for cut in cuts(codes, thresholds, LINKAGES, interrupt=Interrupt(), progress=progress):
+        cut_s = time.perf_counter() - (cut_from or matched_at)
+        if (cut.linkage, thresholds[cut.place]) in wanted:
+            quality = quality_of(cut.labels, people)
+            figures = {
+                "match_s": round(matched_at - began, 4),
+                "cut_s": round(cut_s, 4),
+                "cluster_s": round(matched_at - began + cut_s, 4),
+                "clusters": quality.clusters,
+                "pairwise_f": round(quality.pairwise.f, 4),
+                "bcubed_f": round(quality.bcubed.f, 4),
+                "largest_share": round(quality.largest_cluster / size, 6),
+            }
+            yield name_of(size, dim, cut.linkage), f"{thresholds[cut.place]:g}", figures
+        cut_from = time.perf_counter()
+
+
+def _codes(data: FaceData) -> npt.NDArray[np.int8]:
+    codes = np.empty((data.objects, data.dim), np.int8)
+    first = 0
+    for block in data.blocks():
+        codes[first : first + len(block)] = quantise(block)
+        first += len(block)
+    return codes
 
 
 def draw(results: Results, target: Path) -> None:
@@ -100,6 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--thresholds", type=lambda text: [float(part) for part in text.split(",")], default=_THRESHOLDS
     )
+    parser.add_argument("--once", action="store_true", help="match each size and dimension once")
     parser.add_argument("--write", type=Path, help="write the results as JSON, and beside them a picture")
     parser.add_argument("--keep", action="store_true", help="add to the results that the file has")
     options = parser.parse_args(arguments)
@@ -107,7 +165,9 @@ def main(arguments: list[str] | None = None) -> int:
     before = kept(options.write) if options.keep else {}
     results: Results = {}
     for size, dim in [(size, dim) for size in options.sizes for dim in options.dims]:
-        for name, threshold, found in measure(size, dim, options.thresholds, before):
+        wanted = missing(size, dim, options.thresholds, before)
+        cells = (measure_once if options.once else measure)(size, dim, wanted) if wanted else iter(())
+        for name, threshold, found in cells:
             print(f"{name} at {threshold}: {found}", flush=True)
             results.setdefault(name, dict(before.get(name, {})))[threshold] = found
             write_report(

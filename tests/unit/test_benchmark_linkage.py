@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
 from benchmarks import linkage, linkage_scale
 from stream_cluster.graph.components import connected_components
@@ -56,6 +57,22 @@ def test_cells_are_written_one_by_one_and_a_later_run_keeps_them(tmp_path, monke
     assert set(report["results"]["600 x 128 components"]) == {"0.5", "0.4"}
     assert b"BCubed F, 600 x 128" in target.with_suffix(".svg").read_bytes()
     assert capsys.readouterr().out.count("600 x 128 average at") == 2
+
+
+def test_cells_from_one_match_are_those_of_separate_ones(tmp_path):
+    """Both ways are run for real, at a threshold at which components chain and one at which they do not."""
+    options = ["--sizes", "2000", "--dims", "128", "--thresholds", "0.35,0.5"]
+    found = {}
+    for name, more in (("apart", []), ("once", ["--once"])):
+        target = tmp_path / f"{name}.json"
+        assert linkage_scale.main([*options, *more, "--write", str(target)]) == 0
+        found[name] = json.loads(target.read_text())["results"]
+    same = ("clusters", "pairwise_f", "bcubed_f", "largest_share")
+    assert len(found["once"]) == 2
+    for cells, cells_apart in zip(found["once"].values(), found["apart"].values(), strict=True):
+        for cell, apart in zip(cells.values(), cells_apart.values(), strict=True):
+            assert [cell[figure] for figure in same] == [apart[figure] for figure in same]
+            assert cell["cluster_s"] == pytest.approx(cell["match_s"] + cell["cut_s"], abs=0.001)
 
 
 def test_cells_of_the_linkage_benchmark_run_apart(tmp_path, monkeypatch):
