@@ -19,6 +19,8 @@ from stream_cluster.model import Codes
 THRESHOLD = 0.5
 BATCH = 1000
 CHECKED = 200
+ENOUGH_LINKS = 200
+MOST_CHECKED = 5000
 FILLED_AT_ONCE = 65_536
 
 Rows = npt.NDArray[np.int64]
@@ -53,15 +55,28 @@ class Stream:
         return time.perf_counter() - began
 
     def check(self, count: int = CHECKED) -> Results:
-        """Share of links found for the next events, which are not added; seconds of the exact search."""
-        batch = self._batch(self.next, min(self.next + count, len(self._codes)))
-        found = _pairs(self.matcher.search(batch, THRESHOLD))
-        began = time.perf_counter()
-        true = _pairs(self.matcher.search_exactly(batch, THRESHOLD))
-        exact_s = time.perf_counter() - began
-        assert bool(np.isin(found, true).all()), "cells report nothing that exact matching does not"
-        counts = [np.bincount(one >> 32, minlength=len(batch)) for one in (true, found)]
-        return {"rows": len(self.matcher), "exact_s": round(exact_s, 3), **estimate(*counts).as_dict()}
+        """Share of links found for the next events, which are not added; seconds of the exact search.
+
+        Where events of one person come together, the next ones may have hardly any link: more are taken until
+        there are `ENOUGH_LINKS`, `MOST_CHECKED` at most.
+        """
+        counts: list[list[npt.NDArray[np.int64]]] = [[], []]
+        exact_s, checked = 0.0, 0
+        while checked < MOST_CHECKED and self.next + checked < len(self._codes):
+            first = self.next + checked
+            batch = self._batch(first, min(first + count, len(self._codes)))
+            found = _pairs(self.matcher.search(batch, THRESHOLD))
+            began = time.perf_counter()
+            true = _pairs(self.matcher.search_exactly(batch, THRESHOLD))
+            exact_s += time.perf_counter() - began
+            assert bool(np.isin(found, true).all()), "cells report nothing that exact matching does not"
+            for part, one in zip(counts, (true, found), strict=True):
+                part.append(np.bincount(one >> 32, minlength=len(batch)))
+            checked += len(batch)
+            if sum(int(part.sum()) for part in counts[0]) >= ENOUGH_LINKS:
+                break
+        share = estimate(*(np.concatenate(part) for part in counts)).as_dict()
+        return {"rows": len(self.matcher), "checked": checked, "exact_s": round(exact_s, 3), **share}
 
     def _batch(self, start: int, stop: int) -> Codes:
         if isinstance(self._codes, CodesFile):

@@ -26,6 +26,8 @@ EXACT_DIMENSIONS = 1024
 """Up to this many dimensions |dot| <= 127 * 127 * 1024 < 2**24, so float32 sums of products are exact."""
 
 _CHUNK_ROWS = 4096
+_QUANTISED_ROWS = 256
+"""So few that what is computed of them stays in the processor's cache."""
 
 Int32s = npt.NDArray[np.int32]
 
@@ -43,6 +45,13 @@ def quantise(vectors: npt.NDArray[np.float32]) -> Codes:
         ValueError: a value is NaN or infinite.
     """
     values = np.asarray(vectors, np.float32)
+    codes = np.empty(values.shape, np.int8)
+    for first in range(0, len(values), _QUANTISED_ROWS):
+        _quantise(values[first : first + _QUANTISED_ROWS], codes[first : first + _QUANTISED_ROWS])
+    return codes
+
+
+def _quantise(values: npt.NDArray[np.float32], codes: Codes) -> None:
     peak = np.abs(values).max(axis=1, keepdims=True, initial=0)
     if not bool(np.isfinite(peak).all()):
         raise ValueError("vectors: found NaN or infinity, expected finite numbers")
@@ -53,8 +62,8 @@ def quantise(vectors: npt.NDArray[np.float32]) -> Codes:
         values = values * lift
         peak = peak * lift
     factor = np.divide(np.float32(CODE_MAX), peak, out=np.zeros_like(peak), where=peak > 0)
-    codes: Codes = np.rint(values * factor).astype(np.int8)
-    return codes
+    scaled = values * factor
+    codes[...] = np.rint(scaled, out=scaled)
 
 
 def encode(vectors: Sequence[npt.NDArray[np.float32 | np.int8]]) -> Codes:

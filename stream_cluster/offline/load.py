@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -38,6 +39,9 @@ _BATCH_BYTES = 16 << 20
 _NO_METADATA = Metadata()
 # A comparison with a NumPy number takes ten times as long.
 _SMALLEST_MAXIMUM = float(SMALLEST_MAXIMUM)
+_LONGEST_ID = 128
+_NO_IDS = frozenset((".", ".."))
+"""Illegal by themselves, and not as a part of a text."""
 
 OnRead = Callable[[int], None]
 """Called with bytes of input read since the last call."""
@@ -133,8 +137,10 @@ class Loader:
         self._apply_records(records)
 
     def _apply_records(self, records: Sequence[RawRecord]) -> None:
-        places = [f"{record.topic}:{record.offset}" for record in records]
-        self._apply(decode_events(records, self._rules), places)
+        def place(position: int) -> str:
+            return f"{records[position].topic}:{records[position].offset}"
+
+        self._apply(decode_events(records, self._rules), place)
 
     def _load_vectors(self, source: Source) -> None:
         assert source.path is not None
@@ -142,8 +148,8 @@ class Loader:
             read_bytes = 0
             for block in file.blocks(_BATCH_RECORDS):
                 self._interrupt.check()
-                places = [f"{source.name}:row {block.first_row + i}" for i in range(len(block.ids))]
-                self._apply(self._messages(block), places)
+                place = functools.partial(_row, source.name, block.first_row)
+                self._apply(self._messages(block), place)
                 done = (source.size_bytes or 0) * (block.first_row + len(block.ids)) // file.rows
                 self._on_read(done - read_bytes)
                 read_bytes = done
@@ -155,9 +161,16 @@ class Loader:
         with np.errstate(invalid="ignore"):
             # Either extreme is NaN when any value is.
             largest = np.maximum(block.vectors.max(axis=1), -block.vectors.min(axis=1)).tolist()
+        # Nearly always all is well, and a look at all of them together tells.
+        may_be_bad = not (
+            all(_SMALLEST_MAXIMUM <= magnitude < math.inf for magnitude in largest)
+            and all(1 <= len(object_id) <= _LONGEST_ID for object_id in block.ids)
+            and is_legal_id("".join(block.ids))
+            and _NO_IDS.isdisjoint(block.ids)
+        )
         messages: list[ObjectMessage | Rejection] = []
         for object_id, vector, magnitude in zip(block.ids, block.vectors, largest, strict=True):
-            problem = _problem(object_id, magnitude)
+            problem = _problem(object_id, magnitude) if may_be_bad else None
             if problem is not None:
                 messages.append(Rejection(*problem, account_id))
                 continue
@@ -173,28 +186,29 @@ class Loader:
             )
         return messages
 
-    def _apply(self, decoded: Sequence[ObjectMessage | Rejection], places: Sequence[str]) -> None:
-        """Store a batch. `places` says where each message stood."""
+    def _apply(self, decoded: Sequence[ObjectMessage | Rejection], place: Callable[[int], str]) -> None:
+        """Store a batch. `place` says where the message at a position stood."""
         self._interrupt.check()
-        messages, kept_places = [], []
+        messages: list[ObjectMessage | Rejection] = []
+        positions: list[int] = []
         report = self.report
         report.records += len(decoded)
         self._settle_account(decoded)
-        for message, place in zip(decoded, places, strict=True):
+        for position, message in enumerate(decoded):
             if message.account_id not in (None, self.account_id) and self._is_given:
                 report.of_other_accounts += 1
             elif isinstance(message, Rejection):
                 self._undecoded[message.reason] += 1
-                self._note(message, place)
+                self._note(message, place(position))
             else:
                 messages.append(message)
-                kept_places.append(place)
+                positions.append(position)
         if not messages:
             return
         self._next_offset += len(messages)
         batch = self._partition.prepare_decoded(messages, self._next_offset)
         for position, rejection in batch.rejected:
-            self._note(rejection, kept_places[position])
+            self._note(rejection, place(positions[position]))
         outcome = self._partition.commit(batch)
         report.accepted += outcome.accepted
         report.duplicates += outcome.duplicates
@@ -220,9 +234,13 @@ class Loader:
             self.report.examples.append(f"{place}: {rejection.reason.value}: {rejection.detail}")
 
 
+def _row(name: str, first_row: int, position: int) -> str:
+    return f"{name}:row {first_row + position}"
+
+
 def _problem(object_id: str, largest: float) -> tuple[Reason, str] | None:
     """What is wrong with a row; `largest` is the largest magnitude of its vector."""
-    if not (1 <= len(object_id) <= 128 and is_legal_id(object_id)):
+    if not (1 <= len(object_id) <= _LONGEST_ID and is_legal_id(object_id)):
         return Reason.BAD_FIELD, "found an id that is not 1 to 128 printable characters without / and \\"
     if not math.isfinite(largest):
         return Reason.NOT_FINITE, "found NaN or infinity in descriptors, expected finite values"

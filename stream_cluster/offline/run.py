@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import tempfile
 import time
 import zipfile
@@ -169,12 +170,15 @@ def _load(
         synchronous="off",
         page_cache_mb=_PAGE_CACHE_MB,
     )
+    # What there is stays, and need not be gone over again and again while millions of objects pass.
+    gc.freeze()
     try:
         loader = Loader(partition, rules, vector_rules, account_id, interrupt=interrupt, on_read=on_read)
         for source in sources:
             loader.load(source)
         loader.finish()
     finally:
+        gc.unfreeze()
         partition.close()
     progress("read", 1.0)
     return loader

@@ -32,6 +32,10 @@ def order_messages(
     return _Ordering(connection, spaces, Batch(next_offset, len(messages)), floor_of).run(messages)
 
 
+Name = tuple[str, str, str, int]
+"""The fields of a `SpaceKey`, which takes longer to make."""
+
+
 class _Ordering:
     def __init__(
         self, connection: sqlite3.Connection, spaces: Spaces, batch: Batch, floor_of: FloorOf
@@ -42,17 +46,19 @@ class _Ordering:
         self._floor_of = floor_of
         self._new_accounts: set[str] = set()
         self._parts_of: dict[str, list[SpaceBatch]] = {}
+        self._part_of: dict[Name, SpaceBatch] = {}
+        """The parts that upserts of the batch are about."""
 
     def run(self, messages: Sequence[ObjectMessage | Rejection]) -> Batch:
-        accepted: list[tuple[ObjectMessage, str]] = []
+        accepted: list[tuple[ObjectMessage, str, Sequence[SpaceBatch]]] = []
         for position, message in enumerate(messages):
             verdict = message if isinstance(message, Rejection) else self._assign(message)  # 2
+            label = self._label(message.account_id)
             if isinstance(verdict, Rejection):
                 self._batch.rejected.append((position, verdict))
-                label = self._label(verdict.account_id)
                 self._batch.counters[label, "rejected", verdict.reason.value] += 1
-            else:
-                accepted.append((verdict, self._label(verdict.account_id)))
+            elif isinstance(message, ObjectMessage):
+                accepted.append((message, label, verdict))
         self._look_up()  # 3
         self._walk(accepted)
         return self._batch
@@ -63,37 +69,47 @@ class _Ordering:
         Accounts that are new in this batch are ours from their first record on, so that the counts do not
         depend on where batches begin. Made-up ids must not grow the table.
         """
-        known = self._spaces.has_account(account_id) or account_id in self._new_accounts
+        known = account_id in self._new_accounts or self._spaces.has_account(account_id)
         return account_id if account_id is not None and known else ""
 
     # -- which spaces, which ids -----------------------------------------------------------------------
 
-    def _assign(self, message: ObjectMessage) -> ObjectMessage | Rejection:
-        """Find the spaces that a message is about and note the ids; reject what does not fit."""
+    def _assign(self, message: ObjectMessage) -> Sequence[SpaceBatch] | Rejection:
+        """Find the spaces that a message is about and note the ids; reject what does not fit.
+
+        Returns the part of each descriptor of an upsert, and nothing for other messages.
+        """
         if message.action != "upsert":
             for space in self._spaces.of(message.account_id, message.everything or (message.object_type,)):
                 space_batch = self._batch.spaces.setdefault(space.key, SpaceBatch(space, is_new=False))
                 space_batch.changed += message.object_ids
                 space_batch.is_cleared |= bool(message.everything)
-            return message
-        keys = _keys(message)
-        for key, descriptor in zip(keys, message.descriptors, strict=True):
-            provisional = self._batch.spaces.get(key)
-            known = self._spaces.get(key) if provisional is None else provisional.space
+            return ()
+        names: list[Name] = []
+        for descriptor in message.descriptors:
+            name: Name = (message.account_id, message.object_type, descriptor.type, descriptor.version)
+            part = self._part_of.get(name)
+            known = self._spaces.get(_key(name)) if part is None else part.space
             dim = len(descriptor.vector)
             if known is not None and known.dim != dim:
                 return Rejection(
                     Reason.WRONG_DIMENSION,
-                    f"{dim} values, but {key.descriptor_type} version {key.version} of this account "
+                    f"{dim} values, but {descriptor.type} version {descriptor.version} of this account "
                     f"has {known.dim}",
                     message.account_id,
                 )
-        for key, descriptor in zip(keys, message.descriptors, strict=True):
-            self._space_batch(key, len(descriptor.vector)).candidates.append((message.object_id, descriptor))
+            names.append(name)
+        object_id = message.object_id
+        parts = []
+        for name, descriptor in zip(names, message.descriptors, strict=True):
+            part = self._part_of.get(name) or self._new_part(name, len(descriptor.vector))
+            part.candidates.append((object_id, descriptor))
+            parts.append(part)
         self._new_accounts.add(message.account_id)
-        return message
+        return parts
 
-    def _space_batch(self, key: SpaceKey, dim: int) -> SpaceBatch:
+    def _new_part(self, name: Name, dim: int) -> SpaceBatch:
+        key = _key(name)
         space_batch = self._batch.spaces.get(key)
         if space_batch is None:
             space = self._spaces.get(key)
@@ -101,6 +117,7 @@ class _Ordering:
             if space is None:
                 space = Space(self._next_space_id(), key, dim, self._floor_of(key))
             space_batch = self._batch.spaces[key] = SpaceBatch(space, is_new)
+        self._part_of[name] = space_batch
         return space_batch
 
     def _next_space_id(self) -> int:
@@ -119,26 +136,20 @@ class _Ordering:
 
     # -- one after another -----------------------------------------------------------------------------
 
-    def _walk(self, accepted: Sequence[tuple[ObjectMessage, str]]) -> None:
+    def _walk(self, accepted: Sequence[tuple[ObjectMessage, str, Sequence[SpaceBatch]]]) -> None:
         """Let each message have its effect on the rows, and count it by its result."""
         previous, metadata = None, ()
-        for message, label in accepted:
+        for message, label, parts in accepted:
             if message.action == "upsert":
                 # Objects without metadata may share an empty one.
                 if message.metadata is not previous:
                     previous, metadata = message.metadata, metadata_row(message.metadata)
-                result = "accepted" if self._insert(message, metadata) else "duplicate"
+                result = "accepted" if _insert(message, parts, metadata) else "duplicate"
             elif message.action == "update":
                 result = "updated" if self._update(message) else "unknown_object"
             else:
                 result = "deleted" if self._delete(message) else "unknown_object"
             self._batch.counters[label, result, ""] += 1
-
-    def _insert(self, message: ObjectMessage, metadata: tuple[Any, ...]) -> bool:
-        is_new = False
-        for key, descriptor in zip(_keys(message), message.descriptors, strict=True):
-            is_new |= self._batch.spaces[key].take(message.object_id, metadata, descriptor)
-        return is_new
 
     def _update(self, message: ObjectMessage) -> bool:
         values = changed_columns(message.metadata, message.updated_fields)
@@ -158,9 +169,14 @@ class _Ordering:
         return [part for part in parts if part.space.key.object_type in object_types]
 
 
-def _keys(message: ObjectMessage) -> list[SpaceKey]:
-    """The space of each descriptor."""
-    return [
-        SpaceKey(message.account_id, message.object_type, descriptor.type, descriptor.version)
-        for descriptor in message.descriptors
-    ]
+def _insert(message: ObjectMessage, parts: Sequence[SpaceBatch], metadata: tuple[Any, ...]) -> bool:
+    """Whether the object is new in any of the spaces."""
+    object_id = message.object_id
+    is_new = False
+    for part, descriptor in zip(parts, message.descriptors, strict=True):
+        is_new |= part.take(object_id, metadata, descriptor)
+    return is_new
+
+
+def _key(name: Name) -> SpaceKey:
+    return SpaceKey._make(name)

@@ -257,6 +257,30 @@ def test_bad_rows_of_an_npz_are_rejected_with_their_reason(tmp_path, run):
     assert load.examples[0].startswith(f"{tmp_path / 'v.npz'}:row 1: zero_vector")
 
 
+@pytest.mark.parametrize(
+    ("object_id", "first", "reason"),
+    [
+        ("", 1.0, "bad_field"),
+        (".", 1.0, "bad_field"),
+        ("..", 1.0, "bad_field"),
+        ("a/b", 1.0, "bad_field"),
+        ("a\\b", 1.0, "bad_field"),
+        ("a\tb", 1.0, "bad_field"),
+        ("x" * 129, 1.0, "bad_field"),
+        ("x", 0.0, "zero_vector"),
+        ("x", np.nan, "not_finite"),
+        ("x", np.inf, "not_finite"),
+        ("x", -np.inf, "not_finite"),
+    ],
+)
+def test_one_bad_row_among_good_ones_is_found(tmp_path, run, object_id, first, reason):
+    vectors = np.eye(5, 4, dtype=np.float32) + np.float32(0.1)
+    vectors[2] = first
+    np.savez(tmp_path / "v.npz", ids=np.array(["a", "b", object_id, "d", "e"]), descriptors=vectors)
+    load = run(tmp_path / "v.npz").load
+    assert (load.accepted, load.rejected) == (4, {reason: 1})
+
+
 IDS = np.array(["a", "b"])
 FLOATS = np.ones((2, 3), np.float32)
 
