@@ -2,7 +2,8 @@
 
 A query goes to each cell whose centroid is less than a margin less similar to it than the most similar one.
 Each true link of a sampled query tells the margin at which it is found, so that the sample gives the recall
-of every margin, and the smallest that holds the target is taken. Nothing is tried out.
+of every margin, and the smallest that holds the target is taken, for all samples and for the latest ones
+alone. Nothing is tried out.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ _FIRST_MARGIN = 0.3
 _HEADROOM = 0.6
 _MOST_QUERIES = 4096
 _MOVING_QUERIES = 512
+_LATEST = (4, 16)
+"""Shares of the sampled queries, the latest ones, that have to reach the target by themselves too."""
 _WIDER_WHILE_MOVING = 1.5
 _MOST_LINKS = 50_000
 _FEWEST_LINKS = 200
@@ -97,12 +100,22 @@ class MarginControl:
         return estimate(true, found)
 
     def _choose(self) -> None:
-        margins = np.sort(np.concatenate(self._needed)) if self._needed else np.empty(0, np.float32)
-        if len(margins) == 0:
-            return
+        parts = list(self._needed)
+        margins = [self._margin_for(parts)] if parts else []
+        for share in _LATEST:
+            # What has become harder of late must not be averaged away.
+            latest = parts[-(len(parts) // share) :]
+            if sum(map(len, latest)) >= _FEWEST_LINKS:
+                margins.append(self._margin_for(latest))
+        if margins:
+            wanted = max(margins)
+            self.margin = wanted if self._links >= _FEWEST_LINKS else max(self.margin, wanted)
+
+    def _margin_for(self, parts: list[Float32s]) -> float:
+        """The least margin that finds enough of some queries' links."""
+        margins = np.sort(np.concatenate(parts))
         # A sample scatters, and what comes is a little harder than what was: aim above the target.
         aim = 1.0 - (1.0 - self.target_recall) * _HEADROOM
         place = min(int(np.ceil(aim * len(margins))), len(margins)) - 1
         # A margin finds what needs less than it, and its rounding is not ours.
-        wanted = min(float(margins[place]) + _ROUNDING, WHOLE_MARGIN)
-        self.margin = wanted if len(margins) >= _FEWEST_LINKS else max(self.margin, wanted)
+        return min(float(margins[place]) + _ROUNDING, WHOLE_MARGIN)

@@ -309,6 +309,18 @@ def test_the_margin_is_the_smallest_that_holds_the_target():
     assert few.margin == widened, "a small sample narrows nothing"
 
 
+@pytest.mark.parametrize("latest", [250, 1000])
+def test_what_has_become_harder_of_late_is_not_averaged_away(latest):
+    """A sixteenth and a quarter of the links: of all together, the target would leave each out."""
+    control = MarginControl(0.5)
+    control.take([np.full(10, 0.05, np.float32)] * (4096 - latest), searched=0.1)
+    assert control.margin == pytest.approx(0.05, abs=1e-4)
+    control.take([np.full(10, 0.2, np.float32)] * latest, searched=0.1)
+    assert control.margin > 0.2
+    control.take([np.full(10, 0.05, np.float32)] * 4096, searched=0.3)
+    assert control.margin == pytest.approx(0.05, abs=1e-4), "what is over is forgotten"
+
+
 def test_while_rows_move_the_margin_is_wider_until_samples_know_better():
     control = MarginControl(0.9)
     near = [np.full(10, 0.05, np.float32)] * 100
