@@ -20,6 +20,8 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 from docs import faults
+from docs.headlines import headlines
+from docs.results import RESULTS, figure, leaves
 from docs.tables import table
 from stream_cluster.config import field_docs, field_table
 from stream_cluster.config.image_roots import DirectoryRoot, HttpRoot, S3Root
@@ -34,7 +36,6 @@ from stream_cluster.snapshot.filters import DEFINITIONS
 from stream_cluster.state.schema import DDL
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 
 _BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _DIMENSIONS = (128, 512, 2048)
@@ -268,41 +269,14 @@ def benchmarks() -> str:
     return "\n\n".join(parts) if parts else "No result is committed yet."
 
 
-_HEADLINES = (
-    ("ingest.json", "events a second, all sent at once", "backlog.events_per_s"),
-    ("ingest.json", "from produce to durable at a fixed rate, median, ms", "paced.latency_ms.p50"),
-    ("ingest.json", "from produce to durable at a fixed rate, 99th percentile, ms", "paced.latency_ms.p99"),
-    ("ingest.json", "peak memory of the service, MB", "backlog.peak_memory_mb"),
-    ("snapshot.json", "objects in a snapshot from the forest", "objects"),
-    ("snapshot.json", "their labels at one threshold, seconds", "labels_s.median"),
-    ("snapshot.json", "the whole snapshot with its archive, seconds", "archive.seconds"),
-    ("snapshot.json", "its peak memory, MB", "peak_memory_mb"),
-    ("selection.json", "objects selected by time and source", "time_and_source.selected"),
-    ("selection.json", "of so many", "time_and_source.objects"),
-    ("selection.json", "to select them, seconds", "time_and_source.seconds"),
-    ("selection.json", "from the task to its archive, matched again, seconds", "archive.seconds"),
-)
-
-
-def headlines() -> str:
-    """The few figures that a reader asks for first. Raises KeyError when a result lacks one of them."""
-    rows = []
-    for name, what, figure in _HEADLINES:
-        path = RESULTS / name
-        if path.exists():
-            results = dict(_leaves(msgspec.json.decode(path.read_bytes())["results"], ""))
-            rows.append([what, _figure(figure, results[figure])])
-    return table(["figure", "measured"], rows) if rows else "No result is committed yet."
-
-
 def _result(path: Path) -> str:
     report: dict[str, Any] = msgspec.json.decode(path.read_bytes())
     machine = report.pop("environment", {})
     added = report.pop("added", [])
-    runs = {head: dict(_leaves(run, "")) for head, run in _runs(report.pop("results", {})).items()}
+    runs = {head: dict(leaves(run, "")) for head, run in _runs(report.pop("results", {})).items()}
     names = list(dict.fromkeys(name for run in runs.values() for name in run))
-    figures = [[code(name), *(_figure(name, run.get(name)) for run in runs.values())] for name in names]
-    about = [f"{name}: {_figure(name, value)}" for name, value in _leaves(report, "")]
+    figures = [[code(name), *(figure(name, run.get(name)) for run in runs.values())] for name in names]
+    about = [f"{name}: {figure(name, value)}" for name, value in leaves(report, "")]
     lines = [f"### {path.name}", "", "; ".join(about), "", _machine(machine), ""]
     for later in added:
         note = later["parameters"].get("note")
@@ -321,28 +295,6 @@ def _runs(results: Any) -> dict[str, dict[str, Any]]:
     if results and all(isinstance(run, dict) for run in results.values()):
         return dict(results)
     return {"value": results}
-
-
-def _leaves(value: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, item in value.items():
-        if isinstance(item, dict):
-            yield from _leaves(item, f"{prefix}{name}.")
-        elif not (isinstance(item, list) and item and isinstance(item[0], dict)):  # those are for the file
-            yield prefix + name, item
-
-
-def _figure(name: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int | float) and name.endswith("_bytes"):
-        return f"{value / 1e6:,.1f} MB"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
