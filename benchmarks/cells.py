@@ -230,7 +230,7 @@ def _arrival(options: argparse.Namespace, kind: Kind, order: Order, *, deletes: 
     codes = np.array(mapped)
     events: list[Results] = []
     matcher = CellMatcher(DIM, notify=lambda event, fields: events.append({"event": event, **fields}))
-    stream = Stream(matcher, codes, ordered(person, order))
+    stream = Stream(matcher, codes, ordered(person, order), checks_latest=order == "by_person")
     kept = objects * 9 // 10
     checks: list[Results] = []
     seconds = 0.0

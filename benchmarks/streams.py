@@ -19,8 +19,6 @@ from stream_cluster.model import Codes
 THRESHOLD = 0.5
 BATCH = 1000
 CHECKED = 1000
-ENOUGH_LINKS = 200
-MOST_CHECKED = 5000
 FILLED_AT_ONCE = 65_536
 
 Rows = npt.NDArray[np.int64]
@@ -30,11 +28,23 @@ Results = dict[str, Any]
 class Stream:
     """Feeds a matcher in batches and takes times; every so often a batch is searched exactly too."""
 
-    def __init__(self, matcher: CellMatcher, codes: Codes | CodesFile, order: Rows | None = None) -> None:
-        """`order`: rows of the codes as they arrive; None for those of a file one after another."""
+    def __init__(
+        self,
+        matcher: CellMatcher,
+        codes: Codes | CodesFile,
+        order: Rows | None = None,
+        *,
+        checks_latest: bool = False,
+    ) -> None:
+        """`order`: rows of the codes as they arrive; None for those of a file one after another.
+
+        `checks_latest`: check the events that came last, for orders in which those that come next have hardly
+        a link to what is there.
+        """
         self.matcher = matcher
         self._codes = codes
         self._order = order
+        self._checks_latest = checks_latest
         self.next = 0
         self.latencies_s: list[float] = []
 
@@ -55,28 +65,18 @@ class Stream:
         return time.perf_counter() - began
 
     def check(self, count: int = CHECKED) -> Results:
-        """Share of links found for the next events, which are not added; seconds of the exact search.
-
-        Where events of one person come together, the next ones may have hardly any link: more are taken until
-        there are `ENOUGH_LINKS`, `MOST_CHECKED` at most.
-        """
-        counts: list[list[npt.NDArray[np.int64]]] = [[], []]
-        exact_s, checked = 0.0, 0
-        while checked < MOST_CHECKED and self.next + checked < len(self._codes):
-            first = self.next + checked
-            batch = self._batch(first, min(first + count, len(self._codes)))
-            found = _pairs(self.matcher.search(batch, THRESHOLD))
-            began = time.perf_counter()
-            true = _pairs(self.matcher.search_exactly(batch, THRESHOLD))
-            exact_s += time.perf_counter() - began
-            assert bool(np.isin(found, true).all()), "cells report nothing that exact matching does not"
-            for part, one in zip(counts, (true, found), strict=True):
-                part.append(np.bincount(one >> 32, minlength=len(batch)))
-            checked += len(batch)
-            if sum(int(part.sum()) for part in counts[0]) >= ENOUGH_LINKS:
-                break
-        share = estimate(*(np.concatenate(part) for part in counts)).as_dict()
-        return {"rows": len(self.matcher), "checked": checked, "exact_s": round(exact_s, 3), **share}
+        """Share of links found for the next events, which are not added; seconds of the exact search."""
+        first = self.next - count if self._checks_latest else self.next
+        batch = self._batch(first, min(first + count, len(self._codes)))
+        found = _pairs(self.matcher.search(batch, THRESHOLD))
+        began = time.perf_counter()
+        true = _pairs(self.matcher.search_exactly(batch, THRESHOLD))
+        exact_s = time.perf_counter() - began
+        assert bool(np.isin(found, true).all()), "cells report nothing that exact matching does not"
+        counts = [np.bincount(one >> 32, minlength=len(batch)) for one in (true, found)]
+        if self._checks_latest:
+            counts = [np.maximum(one - 1, 0) for one in counts]  # each finds itself
+        return {"rows": len(self.matcher), "exact_s": round(exact_s, 3), **estimate(*counts).as_dict()}
 
     def _batch(self, start: int, stop: int) -> Codes:
         if isinstance(self._codes, CodesFile):
@@ -95,7 +95,7 @@ def fill(matcher: CellMatcher, codes: CodesFile, rows: int) -> float:
     wanted = cell_count(rows)
     centroids = learn_centroids(codes.some(sample_of(rows, wanted)), wanted)
     assert centroids is not None
-    matcher.adopt(centroids, rows)
+    matcher.adopt(matcher.with_cells(centroids), rows)
     for first in range(0, rows, FILLED_AT_ONCE):
         part = codes.rows(first, min(first + FILLED_AT_ONCE, rows))
         matcher.append(part, matcher.nearest_cells(part))

@@ -101,7 +101,9 @@ class Restoring:
         """Of a matcher without rows."""
         self._matcher = matcher
         self._saved = saved
-        self._cells = matcher.adopt(saved.centroids.copy(), saved.trained_rows).cells
+        centroids = matcher.with_cells(saved.centroids.copy())
+        matcher.adopt(centroids, saved.trained_rows)
+        self._cells = centroids.cells
         matcher.control.margin = saved.margin
         self._checked = self._agreed = 0
 

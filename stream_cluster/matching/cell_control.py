@@ -2,13 +2,14 @@
 
 A query goes to each cell whose centroid is less than a margin less similar to it than the most similar one.
 Each true link of a sampled query tells the margin at which it is found, so that the sample gives the recall
-of every margin, and the smallest that holds the target is taken, for all samples and for the latest ones
-alone. Nothing is tried out.
+of every margin, and the smallest that holds the target is taken. Nothing is tried out.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +20,12 @@ WHOLE_MARGIN = 3.0
 """Every cell: two cosines never differ by more than 2."""
 
 _FIRST_MARGIN = 0.3
-_HEADROOM = 0.6
 _MOST_QUERIES = 4096
 _MOVING_QUERIES = 512
-_LATEST = (4, 16)
-"""Shares of the sampled queries, the latest ones, that have to reach the target by themselves too."""
-_WIDER_WHILE_MOVING = 1.5
 _MOST_LINKS = 50_000
 _FEWEST_LINKS = 200
+_TOGETHER = 2.0
+"""How much more a sample scatters than independent links would: those of one object hang together."""
 _ROUNDING = 1e-6
 
 Float32s = npt.NDArray[np.float32]
@@ -35,12 +34,13 @@ Float32s = npt.NDArray[np.float32]
 class MarginControl:
     """The margin, and what the latest samples say of it.
 
-    A sample of few links does not narrow a margin, and widens it as soon as it shows missed links.
+    A sample of few links does not narrow a margin, and widens it when it shows more missed links than chance.
     """
 
     def __init__(self, target_recall: float) -> None:
         self.target_recall = target_recall
         self.margin = _FIRST_MARGIN
+        self._least = 0.0  # margin that is never gone below
         self._needed: deque[Float32s] = deque()
         self._searched: deque[float | None] = deque()
         self._links = 0
@@ -50,15 +50,22 @@ class MarginControl:
         """Links that the margin rests on."""
         return self._links
 
-    def begin_move(self) -> None:
-        """Rows begin to move to cells that no sample knows of: search wider, and look at the latest only."""
+    def begin_move(self, needed: list[Float32s]) -> None:
+        """Rows begin to move to other cells. Until the last has, the margin holds the target in both.
+
+        Args:
+            needed: of each sampled query with links: for each link the margin that will find it there.
+        """
         self.forget()
-        self.margin = min(self.margin * _WIDER_WHILE_MOVING, WHOLE_MARGIN)
+        if sum(map(len, needed)):
+            self.margin = max(self.margin, self._margin_for(needed))
+        self._least = self.margin
         self._window = _MOVING_QUERIES
 
     def end_move(self) -> None:
         """All rows are in the cells that samples from now on are of."""
         self.forget()
+        self._least = 0.0
         self._window = _MOST_QUERIES
 
     def forget(self) -> None:
@@ -100,22 +107,17 @@ class MarginControl:
         return estimate(true, found)
 
     def _choose(self) -> None:
-        parts = list(self._needed)
-        margins = [self._margin_for(parts)] if parts else []
-        for share in _LATEST:
-            # What has become harder of late must not be averaged away.
-            latest = parts[-(len(parts) // share) :]
-            if sum(map(len, latest)) >= _FEWEST_LINKS:
-                margins.append(self._margin_for(latest))
-        if margins:
-            wanted = max(margins)
-            self.margin = wanted if self._links >= _FEWEST_LINKS else max(self.margin, wanted)
+        if self._links >= _FEWEST_LINKS:
+            self.margin = max(self._margin_for(self._needed), self._least)
+        elif self.recall_of(self.margin).high < self.target_recall:
+            self.margin = max(self.margin, self._margin_for(self._needed))
 
-    def _margin_for(self, parts: list[Float32s]) -> float:
-        """The least margin that finds enough of some queries' links."""
-        margins = np.sort(np.concatenate(parts))
-        # A sample scatters, and what comes is a little harder than what was: aim above the target.
-        aim = 1.0 - (1.0 - self.target_recall) * _HEADROOM
-        place = min(int(np.ceil(aim * len(margins))), len(margins)) - 1
+    def _margin_for(self, needed: Iterable[Float32s]) -> float:
+        """The least margin that finds enough of the links of some queries."""
+        margins = np.concatenate(list(needed))
+        # Its share in the sample is not that of all links: one standard error above the target.
+        misses = (1.0 - self.target_recall) * len(margins)
+        allowed = int(max(misses - math.sqrt(_TOGETHER * misses), 0.0))
+        place = len(margins) - 1 - allowed
         # A margin finds what needs less than it, and its rounding is not ours.
-        return min(float(margins[place]) + _ROUNDING, WHOLE_MARGIN)
+        return min(float(np.partition(margins, place)[place]) + _ROUNDING, WHOLE_MARGIN)

@@ -147,30 +147,35 @@ class CellIndex:
         """For each hit the margin above which its cell is searched, and the cell."""
         cells = self.store.packed.cell_of(np.ascontiguousarray(hits.row))
         result = np.zeros(len(hits), np.float32)  # of the cell that all go to
-        norms = inverse_norms(codes)
         for one in self._sets:
-            place = np.full(self.store.packed.cell_count, -1, np.int64)
-            place[one.cells] = np.arange(len(one))
-            inside = place[cells] >= 0
-            if not bool(inside.any()):
-                continue
-            queries = hits.query[inside]
-            centroids = one.codes[place[cells[inside]]]
-            dots = pair_dots(codes[queries], centroids)
-            own = similarities(dots, norms[queries], inverse_norms(centroids))
-            _, best = kernel.best(one.packed, codes, threads=thread_limit(), path="")
-            result[inside] = np.maximum(best[queries] - own, 0)
+            place = self._places(one)[cells]
+            inside = place >= 0
+            if bool(inside.any()):
+                result[inside] = _margins(one, codes, hits.query[inside], place[inside])
         return result, cells
 
-    def adopt(self, codes: Codes, trained_rows: int | None = None) -> Centroids:
-        """Take centroids whose cells new rows go to from now on."""
+    def needed_among(self, one: Centroids, codes: Codes, hits: Hits) -> Float32s:
+        """For each hit the margin above which it would be found if all rows were in the cells of `one`."""
+        cells = one.cells_of(self.store.gather(hits.row))
+        return _margins(one, codes, hits.query, self._places(one)[cells])
+
+    def _places(self, one: Centroids) -> npt.NDArray[np.int64]:
+        """By cell: its place among these centroids, -1 for others."""
+        place = np.full(self.store.packed.cell_count, -1, np.int64)
+        place[one.cells] = np.arange(len(one))
+        return place
+
+    def with_cells(self, codes: Codes) -> Centroids:
+        """Centroids with empty cells of their own, which no row goes to before `adopt`."""
+        return Centroids(codes, self.store.take_cells(len(codes)))
+
+    def adopt(self, centroids: Centroids, trained_rows: int | None = None) -> None:
+        """New rows go to the cells of these from now on."""
         with self.store.lock:
             self._last = None
-            fresh = Centroids(codes, self.store.take_cells(len(codes)))
-            self._sets = [*self._sets, fresh]
+            self._sets = [*self._sets, centroids]
             if trained_rows is not None:
                 self._trained_rows = trained_rows
-            return fresh
 
     def _split(self, touched: Cells) -> None:
         """Split the cells among these that are far larger than the others."""
@@ -218,6 +223,18 @@ class CellIndex:
             assert int(sizes.sum()) == len(rows) - int(removed.sum())
             counted = np.bincount(cells[~removed].astype(np.int64), minlength=len(sizes))
             assert bool((counted == sizes).all())
+
+
+def _margins(
+    one: Centroids, codes: Codes, queries: npt.NDArray[np.integer], places: npt.NDArray[np.int64]
+) -> Float32s:
+    """How much less similar queries are to the centroids at some places than to their best ones."""
+    norms = inverse_norms(codes)
+    centroids = one.codes[places]
+    own = similarities(pair_dots(codes[queries], centroids), norms[queries], inverse_norms(centroids))
+    _, best = kernel.best(one.packed, codes, threads=thread_limit(), path="")
+    margins: Float32s = np.maximum(best[queries] - own, 0)
+    return margins
 
 
 def counts_of(offsets: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ GROWTH = 3
 _MOVED_AT_ONCE = 512
 _ASSIGNED_AT_ONCE = 8192
 _GATHERED_AT_ONCE = 8192
-_SAMPLED = 256
+_SAMPLED = 1024
 _SAMPLED_AT_ONCE = 32
 _SEED = 31
 
@@ -125,9 +125,14 @@ class TrainedCells(CellIndex):
         self._trained_rows = max(live, 1)
         if codes is None:
             return
+        fresh = self.with_cells(codes)
+        # Before the first row moves it is known how far one has to search for those that have.
+        ahead = [one for needed in self._samples(should_stop, fresh) for one in needed]
+        if should_stop():
+            return
         with self.store.lock:
-            self.adopt(codes)
-            self.control.begin_move()
+            self.adopt(fresh)
+            self.control.begin_move(ahead)
         if self._move_all(should_stop, threads):
             self.finish()
             self.measure(should_stop)
@@ -156,7 +161,7 @@ class TrainedCells(CellIndex):
         )
         if codes is None:
             raise ValueError(f"found too few rows that differ among {rows}, expected enough for cells")
-        self.adopt(codes, rows)
+        self.adopt(self.with_cells(codes), rows)
         while len(self) < len(source) and not should_stop():
             self._take(source, min(len(self) + _GATHERED_AT_ONCE, len(source)), threads)
         if not should_stop():
@@ -192,6 +197,15 @@ class TrainedCells(CellIndex):
 
     def measure(self, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Set the margin by rows that are there, compared with a share of all."""
+        for needed in self._samples(should_stop, None):
+            with self.store.lock:
+                self.control.take(needed, searched=None)
+
+    def _samples(self, should_stop: Callable[[], bool], among: Centroids | None) -> Iterator[list[Float32s]]:
+        """The margins that links of sampled rows need, a list of queries at a time.
+
+        `among`: if all rows were in the cells of these centroids; None: in those that they are in.
+        """
         live = np.flatnonzero(~self.store.is_removed(np.arange(len(self.store))))
         random = np.random.default_rng([_SEED, len(live)])
         blocks_total = self.store.packed.block_count
@@ -200,17 +214,20 @@ class TrainedCells(CellIndex):
             if should_stop() or len(live) == 0:
                 return
             rows = np.sort(random.choice(live, min(_SAMPLED_AT_ONCE, len(live)), replace=False))
+            needed: list[Float32s] = []
             with self.store.lock:
                 codes = self.store.gather(rows)
                 blocks = np.sort(random.choice(blocks_total, share, replace=False)).astype(np.uint32)
-                needed: list[Float32s] = []
                 threshold = max(self._threshold, self.parameters.counted_cosine, 0.0)
                 for hits in self.scan(codes, threshold, blocks, None):
                     others = rows[hits.query] != hits.row
                     pairs = Hits(hits.query[others], hits.row[others], hits.similarity[others])
-                    margins, _ = self.needed(codes, pairs)
+                    if among is None:
+                        margins, _ = self.needed(codes, pairs)
+                    else:
+                        margins = self.needed_among(among, codes, pairs)
                     needed += [margins[pairs.query == query] for query in np.unique(pairs.query)]
-                self.control.take(needed, searched=None)
+            yield needed
 
     def _gathered(self, rows: npt.NDArray[np.int64], should_stop: Callable[[], bool]) -> Codes | None:
         """Codes of rows, a few at a time, so that matching goes on in between. None when told to stop."""
