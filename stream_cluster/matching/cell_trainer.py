@@ -32,6 +32,7 @@ _ASSIGNED_AT_ONCE = 8192
 _GATHERED_AT_ONCE = 8192
 _SAMPLED = 1024
 _SAMPLED_AT_ONCE = 32
+_ENOUGH_LINKS = 20_000
 _SEED = 31
 
 Notify = Callable[[str, Mapping[str, object]], None]
@@ -210,6 +211,7 @@ class TrainedCells(CellIndex):
         random = np.random.default_rng([_SEED, len(live)])
         blocks_total = self.store.packed.block_count
         share = min(max(2048, blocks_total // 20), blocks_total)
+        links = 0
         for _ in range(_SAMPLED // _SAMPLED_AT_ONCE):
             if should_stop() or len(live) == 0:
                 return
@@ -220,14 +222,19 @@ class TrainedCells(CellIndex):
                 blocks = np.sort(random.choice(blocks_total, share, replace=False)).astype(np.uint32)
                 threshold = max(self._threshold, self.parameters.counted_cosine, 0.0)
                 for hits in self.scan(codes, threshold, blocks, None):
-                    others = rows[hits.query] != hits.row
+                    others = np.flatnonzero(rows[hits.query] != hits.row)[: _ENOUGH_LINKS - links]
+                    links += len(others)
                     pairs = Hits(hits.query[others], hits.row[others], hits.similarity[others])
                     if among is None:
                         margins, _ = self.needed(codes, pairs)
                     else:
                         margins = self.needed_among(among, codes, pairs)
                     needed += [margins[pairs.query == query] for query in np.unique(pairs.query)]
+                    if links == _ENOUGH_LINKS:  # where everything is alike, all would be far too many
+                        break
             yield needed
+            if links == _ENOUGH_LINKS:
+                return
 
     def _gathered(self, rows: npt.NDArray[np.int64], should_stop: Callable[[], bool]) -> Codes | None:
         """Codes of rows, a few at a time, so that matching goes on in between. None when told to stop."""

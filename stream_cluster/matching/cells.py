@@ -32,6 +32,7 @@ BLOCK_ROWS = 64
 
 _LEAST_SAMPLE_QUERIES = 2
 _MOST_SAMPLE_QUERIES = 32
+_MOST_SAMPLE_LINKS = 20_000
 _SEED = 31
 _WIDER = 2.0
 _WIDER_BY = 0.01
@@ -222,7 +223,10 @@ class CellMatcher(TrainedCells):
         searched = _keys(probes, chosen)
         needed: list[list[Float32s]] = [[] for _ in chosen]
         true = found = 0
-        for hits in self.scan(codes[chosen], threshold_cosine, sampled, interrupt):
+        left = _MOST_SAMPLE_LINKS
+        for chunk in self.scan(codes[chosen], threshold_cosine, sampled, interrupt):
+            hits = Hits(chunk.query[:left], chunk.row[:left], chunk.similarity[:left])
+            left -= len(hits)
             margins, cells = self.needed(codes[chosen], hits)
             was_searched = np.isin(hits.query.astype(np.int64) << 32 | cells, searched)
             counted = hits.similarity > self.parameters.counted_cosine
@@ -235,6 +239,8 @@ class CellMatcher(TrainedCells):
                 yield Hits(
                     chosen[hits.query[missed]].astype(np.uint32), hits.row[missed], hits.similarity[missed]
                 )
+            if left == 0:  # where everything is alike, all would take longer than the search
+                break
         self._counts += true, found
         self.control.take([np.concatenate(parts) for parts in needed if parts], searched=margin)
         self._tell_budget()

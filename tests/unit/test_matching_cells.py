@@ -3,13 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from stream_cluster.matching import cell_trainer, cells
 from stream_cluster.matching.cell_control import WHOLE_MARGIN, MarginControl
 from stream_cluster.matching.cell_pairs import FEWEST_ROWS, CellPairs
 from stream_cluster.matching.cell_store import REMOVED, CellStore
 from stream_cluster.matching.cell_trainer import GROWTH, CellParameters
 from stream_cluster.matching.cell_training import FEWEST_MEMBERS, cell_count, learn_centroids
 from stream_cluster.matching.cells import CellMatcher
-from stream_cluster.matching.codes import inverse_norms
+from stream_cluster.matching.codes import inverse_norms, quantise
 from stream_cluster.matching.exact import ExactMatcher, all_pairs
 from stream_cluster.matching.recall import estimate, wilson
 from tests.support.descriptors import people
@@ -208,6 +209,31 @@ def test_without_a_sample_nothing_is_measured():
     matcher = matcher_of(codes, sample_share=0.0)
     list(matcher.search(codes[:300], 0.5))
     assert matcher.take_counts() == (0, 0)
+
+
+def test_where_everything_is_alike_a_bounded_number_of_links_is_looked_at(monkeypatch):
+    """All pairs are linked: looking at each link of a sample takes longer than the search itself."""
+    monkeypatch.setattr(cells, "_MOST_SAMPLE_LINKS", 300)
+    monkeypatch.setattr(cell_trainer, "_ENOUGH_LINKS", 300)
+    random = np.random.default_rng(23)
+    codes = quantise(1 + 0.05 * random.standard_normal((2000, DIM)).astype(np.float32))
+    matcher = matcher_of(codes, sample_share=1.0)
+    looked_at = []
+    needed = matcher.needed
+
+    def counted(codes, hits):
+        looked_at.append(len(hits))
+        return needed(codes, hits)
+
+    monkeypatch.setattr(matcher, "needed", counted)
+    matcher.measure()
+    assert sum(looked_at) == 300
+    found = as_set(matcher.search(codes[:50], 0.5))
+    assert sum(looked_at) == 600
+    exact = as_set(matcher.search_exactly(codes[:50], 0.5))
+    assert len(exact) == 50 * 2000
+    assert found <= exact
+    assert len(found) > 0.9 * len(exact)
 
 
 def test_hits_of_one_search_come_once_though_samples_find_some_again():
