@@ -30,7 +30,7 @@ GROWTH = 3
 _MOVED_AT_ONCE = 512
 _ASSIGNED_AT_ONCE = 8192
 _GATHERED_AT_ONCE = 8192
-_SAMPLED = 1024
+_SAMPLED = 4096
 _SAMPLED_AT_ONCE = 32
 _ENOUGH_LINKS = 20_000
 _SEED = 31
@@ -212,8 +212,8 @@ class TrainedCells(CellIndex):
         blocks_total = self.store.packed.block_count
         share = min(max(2048, blocks_total // 20), blocks_total)
         links = 0
-        for _ in range(_SAMPLED // _SAMPLED_AT_ONCE):
-            if should_stop() or len(live) == 0:
+        for _ in range(-(-min(_SAMPLED, len(live)) // _SAMPLED_AT_ONCE)):
+            if should_stop():
                 return
             rows = np.sort(random.choice(live, min(_SAMPLED_AT_ONCE, len(live)), replace=False))
             needed: list[Float32s] = []
