@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -70,8 +71,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--many", type=int, default=TEN_MILLION, help="instead of ten million")
     parser.add_argument("--write", type=Path, help="results as JSON")
     options = parser.parse_args(arguments)
+    chosen = list(parts) if "all" in options.parts else options.parts
+    if len(chosen) > 1:
+        # Each in a process of its own, so that its memory is its own.
+        given = ["--data", str(options.data), "--objects", str(options.objects), "--many", str(options.many)]
+        given += [] if options.write is None else ["--write", str(options.write)]
+        for name in chosen:
+            subprocess.run([sys.executable, "-m", "benchmarks.cells", name, *given], check=True)
+        return 0
     threads = limit_threads(0)
-    for name in parts if "all" in options.parts else options.parts:
+    for name in chosen:
         around = environment()
         print(f"{name}:", flush=True)
         results = parts[name](options)
