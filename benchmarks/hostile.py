@@ -40,7 +40,7 @@ from stream_cluster.sandbox import Broker, start_broker
 _BATCH = 1024
 _TIME_US = 1_777_000_000_000_000
 _DEADLINE_S = 1500.0
-_LIMIT_BYTES = 2_000
+_LIMIT_BYTES = 8_192
 """Of a message to the service; larger ones are among the faults."""
 
 
@@ -152,13 +152,13 @@ def dead_letters(folder: Path, count: int, broker: Broker) -> dict[str, Any]:
         SystemExit: the service ended, or did not come to the end in time.
     """
     name = "hostile"
+    values = itertools.islice(itertools.cycle(_bad_values(2 * _LIMIT_BYTES)), count)
+    events = [(b"demo", value) for value in values]
     create_topic(broker, events_topic(name))
     measured, notes = start_service(
         broker, folder, name, {"KAFKA__MAX_MESSAGE_BYTES": str(_LIMIT_BYTES), "STATE__PAGE_CACHE_MB": "8"}
     )
     process = measured.process
-    values = itertools.islice(itertools.cycle(_bad_values(2 * _LIMIT_BYTES)), count)
-    events = [(b"demo", value) for value in values]
     producer = Producer({"bootstrap.servers": broker.bootstrap_servers, "linger.ms": 5, "acks": "all"})
     memory: list[tuple[int, int]] = []
     try:
