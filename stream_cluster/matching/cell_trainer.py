@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -27,10 +28,10 @@ FIRST_TRAINING = 16_384
 GROWTH = 3
 """Cells are made anew when there are so many times the rows they were made for."""
 
-_MOVED_AT_ONCE = 512
 _ASSIGNED_AT_ONCE = 8192
 _GATHERED_AT_ONCE = 8192
-_SAMPLED = 4096
+_MOST_SAMPLED = 4096
+_SAMPLED_SHARE = 1 / 64
 _SAMPLED_AT_ONCE = 32
 _ENOUGH_LINKS = 20_000
 _SEED = 31
@@ -212,7 +213,8 @@ class TrainedCells(CellIndex):
         blocks_total = self.store.packed.block_count
         share = min(max(2048, blocks_total // 20), blocks_total)
         links = 0
-        for _ in range(-(-min(_SAMPLED, len(live)) // _SAMPLED_AT_ONCE)):
+        wanted = min(max(len(live) * _SAMPLED_SHARE, 256), _MOST_SAMPLED, len(live))
+        for _ in range(math.ceil(wanted / _SAMPLED_AT_ONCE)):
             if should_stop():
                 return
             rows = np.sort(random.choice(live, min(_SAMPLED_AT_ONCE, len(live)), replace=False))
@@ -274,10 +276,8 @@ class TrainedCells(CellIndex):
         codes = self._gathered(rows.astype(np.int64), should_stop)  # zeros where removed: those do not move
         if codes is None:
             return False
-        cells = newest.cells_of(codes, threads)
-        for first in range(0, len(rows), _MOVED_AT_ONCE):
-            part = slice(first, first + _MOVED_AT_ONCE)
-            self.store.move(rows[part], cells[part])
+        # Some ten milliseconds under the lock. Moves of a few rows each took a whole batch of events apiece.
+        self.store.move(rows, newest.cells_of(codes, threads))
         return not should_stop()
 
 
