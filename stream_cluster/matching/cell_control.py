@@ -20,8 +20,8 @@ WHOLE_MARGIN = 3.0
 """Every cell: two cosines never differ by more than 2."""
 
 _FIRST_MARGIN = 0.3
-_MOST_QUERIES = 4096
-_MOVING_QUERIES = 512
+_MOST_QUERIES = 8192
+_MOVING_QUERIES = 1024
 _MOST_LINKS = 50_000
 _FEWEST_LINKS = 200
 _TOGETHER = 2.0

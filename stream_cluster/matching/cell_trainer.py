@@ -30,9 +30,13 @@ GROWTH = 3
 
 _ASSIGNED_AT_ONCE = 8192
 _GATHERED_AT_ONCE = 8192
-_MOST_SAMPLED = 4096
-_SAMPLED_SHARE = 1 / 64
-_SAMPLED_AT_ONCE = 32
+# Many rows, and few of the links of each: links of one row are found or missed together.
+_FEWEST_SAMPLED = 1024
+_MOST_SAMPLED = 16_384
+_SAMPLED_SHARE = 1 / 16
+_SAMPLED_AT_ONCE = 512
+_FEWEST_BLOCKS = 512
+_BLOCKS_SHARE = 1 / 80
 _ENOUGH_LINKS = 20_000
 _SEED = 31
 
@@ -211,9 +215,9 @@ class TrainedCells(CellIndex):
         live = np.flatnonzero(~self.store.is_removed(np.arange(len(self.store))))
         random = np.random.default_rng([_SEED, len(live)])
         blocks_total = self.store.packed.block_count
-        share = min(max(2048, blocks_total // 20), blocks_total)
+        share = min(max(_FEWEST_BLOCKS, round(blocks_total * _BLOCKS_SHARE)), blocks_total)
         links = 0
-        wanted = min(max(len(live) * _SAMPLED_SHARE, 256), _MOST_SAMPLED, len(live))
+        wanted = min(max(len(live) * _SAMPLED_SHARE, _FEWEST_SAMPLED), _MOST_SAMPLED, len(live))
         for _ in range(math.ceil(wanted / _SAMPLED_AT_ONCE)):
             if should_stop():
                 return

@@ -31,7 +31,8 @@ from stream_cluster.model import Codes, Interrupt, Links, concatenate_links, no_
 BLOCK_ROWS = 64
 
 _LEAST_SAMPLE_QUERIES = 2
-_MOST_SAMPLE_QUERIES = 32
+_MOST_SAMPLE_QUERIES = 256
+"""Many, with few of the links of each: links of one query are found or missed together."""
 _MOST_SAMPLE_LINKS = 20_000
 _SEED = 31
 _WIDER = 2.0

@@ -356,9 +356,9 @@ def test_while_rows_move_the_margin_is_what_either_cells_need():
     assert (len(control), control.margin) == (0, pytest.approx(0.2, abs=1e-4))
     control.take(near, searched=None)
     assert control.margin == pytest.approx(0.2, abs=1e-4), "those yet to move say nothing of the moved"
-    control.take([np.full(10, 0.3, np.float32)] * 600, searched=None)
+    control.take([np.full(10, 0.3, np.float32)] * 1200, searched=None)
     assert control.margin > 0.3
-    assert len(control) == 10 * 512, "only the latest count"
+    assert len(control) == 10 * 1024, "only the latest count"
     control.end_move()
     assert (len(control), control.margin > 0.3) == (0, True)
     control.take(near, searched=None)
