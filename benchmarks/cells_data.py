@@ -29,9 +29,10 @@ class CodesFile:
 
     def __init__(self, codes: npt.NDArray[np.int8]) -> None:
         """Of a mapped array."""
+        assert isinstance(codes, np.memmap)
         self._length = len(codes)
-        self._offset = int(codes.offset)  # type: ignore[attr-defined]  # of np.memmap
-        self._path = str(codes.filename)  # type: ignore[attr-defined]  # of np.memmap
+        self._offset = int(codes.offset)
+        self._path = str(codes.filename)
 
     def __len__(self) -> int:
         return self._length

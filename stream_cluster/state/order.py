@@ -32,7 +32,7 @@ def order_messages(
     return _Ordering(connection, spaces, Batch(next_offset, len(messages)), floor_of).run(messages)
 
 
-Name = tuple[str, str, str, int]
+_Name = tuple[str, str, str, int]
 """The fields of a `SpaceKey`, which takes longer to make."""
 
 
@@ -46,7 +46,7 @@ class _Ordering:
         self._floor_of = floor_of
         self._new_accounts: set[str] = set()
         self._parts_of: dict[str, list[SpaceBatch]] = {}
-        self._part_of: dict[Name, SpaceBatch] = {}
+        self._part_of: dict[_Name, SpaceBatch] = {}
         """The parts that upserts of the batch are about."""
 
     def run(self, messages: Sequence[ObjectMessage | Rejection]) -> Batch:
@@ -85,9 +85,9 @@ class _Ordering:
                 space_batch.changed += message.object_ids
                 space_batch.is_cleared |= bool(message.everything)
             return ()
-        names: list[Name] = []
+        names: list[_Name] = []
         for descriptor in message.descriptors:
-            name: Name = (message.account_id, message.object_type, descriptor.type, descriptor.version)
+            name: _Name = (message.account_id, message.object_type, descriptor.type, descriptor.version)
             part = self._part_of.get(name)
             known = self._spaces.get(_key(name)) if part is None else part.space
             dim = len(descriptor.vector)
@@ -108,7 +108,7 @@ class _Ordering:
         self._new_accounts.add(message.account_id)
         return parts
 
-    def _new_part(self, name: Name, dim: int) -> SpaceBatch:
+    def _new_part(self, name: _Name, dim: int) -> SpaceBatch:
         key = _key(name)
         space_batch = self._batch.spaces.get(key)
         if space_batch is None:
@@ -178,5 +178,5 @@ def _insert(message: ObjectMessage, parts: Sequence[SpaceBatch], metadata: tuple
     return is_new
 
 
-def _key(name: Name) -> SpaceKey:
+def _key(name: _Name) -> SpaceKey:
     return SpaceKey._make(name)
