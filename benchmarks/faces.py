@@ -93,7 +93,9 @@ def read_clusters(archive: Path, ids: list[str]) -> Labels64:
     return np.array([cluster_of[object_id] for object_id in ids])
 
 
-def run_cluster(events: Path, threshold: float, output: Path, threads: int = 0) -> Usage:
+def run_cluster(
+    events: Path, threshold: float, output: Path, threads: int = 0, engine: str = "auto"
+) -> Usage:
     """Run `stream-cluster cluster`; `RuntimeError` with its error output when it fails.
 
     `threads`: of the matching; 0 leaves it to the configuration.
@@ -103,7 +105,7 @@ def run_cluster(events: Path, threshold: float, output: Path, threads: int = 0) 
     if program is None:
         raise RuntimeError("stream-cluster is not installed in this environment: run `make setup`")
     command = [program, "cluster", str(events), "--descriptor-type", "face"]
-    command += ["--threshold", f"{threshold:g}", "--output", str(output)]
+    command += ["--threshold", f"{threshold:g}", "--engine", engine, "--output", str(output)]
     variables = dict(os.environ)
     if threads:
         variables["STREAM_CLUSTER_MATCHING__THREADS"] = str(threads)

@@ -177,6 +177,9 @@ ENGINES: dict[str, Engine] = {
     "usearch-i8": usearch_int8,
 }
 
+EXHAUSTIVE = frozenset({"stream-cluster", "numpy", "faiss", "scikit-learn"})
+"""Engines that compare all pairs; the others build a graph."""
+
 
 def _growing_k(
     nearest: Callable[[npt.NDArray[np.intp], int], tuple[npt.NDArray[np.int64], Vectors]],

@@ -5,7 +5,9 @@
 The data are those of `benchmarks.seed_data`. Each engine of `benchmarks.peer_engines` runs in a process of
 its own, bound to as many cores as it has threads, one after another. It loads the vectors (not timed), takes
 them into its index, finds the pairs, and SciPy labels the connected components. An engine that is not done
-within the limit is stopped, and left out at larger sizes.
+within the limit is stopped, and left out at larger sizes. One whose time at a smaller size (of this run, or
+of the file that `--keep` adds to) says that it cannot be done within the limit is not started: comparing all
+pairs takes quadratic time, and building a graph linear time at least.
 
 Judged against cosines in float64:
 
@@ -25,7 +27,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.environment import environment
-from benchmarks.peer_engines import ENGINES, numpy_tiles
+from benchmarks.peer_engines import ENGINES, EXHAUSTIVE, numpy_tiles
 from benchmarks.process import Measured, peak_memory_bytes
 from benchmarks.reference import TOLERANCE
 from benchmarks.report import write_report
@@ -190,10 +192,43 @@ def _run_limited(name: str, folder: Path, threshold: float, threads: int, limit_
     return {"failed": lines[-1] if lines else f"ended with status {usage.returncode}"}
 
 
+def not_started(
+    name: str, size: int, earlier: Mapping[str, dict[str, Any]], limit_s: float
+) -> dict[str, Any] | None:
+    """Why an engine is not started; None when it may be done within the limit, by all that is known.
+
+    `earlier`: results at smaller sizes, by size and name, as the command writes them.
+    """
+    sizes = {
+        int(key.split()[0].replace(",", "")): result
+        for key, result in earlier.items()
+        if key.split()[1] == name and "seconds" in result
+    }
+    smaller = [count for count in sizes if count < size]
+    if name == _OURS or not smaller:
+        return None
+    count = max(smaller)
+    seconds = sizes[count]["seconds"]
+    least_s = seconds * (size / count) ** (2 if name in EXHAUSTIVE else 1)
+    if least_s <= limit_s:
+        return None
+    return {
+        "failed": f"not started: {seconds:,.0f} s at {count:,} make at least {least_s:,.0f} s here, "
+        f"the limit is {limit_s:g} s",
+        "least_s": round(least_s),
+    }
+
+
 def measure(
-    size: int, names: Sequence[str], threshold: float, *, threads: int, limit_s: float
+    size: int,
+    names: Sequence[str],
+    threshold: float,
+    *,
+    threads: int,
+    limit_s: float,
+    earlier: Mapping[str, dict[str, Any]],
 ) -> dict[str, dict[str, Any]]:
-    """One result for each engine, by its name."""
+    """One result for each engine, by its name. `earlier`: as for `not_started`."""
     say = Console(stderr=True).print
     results: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="stream-cluster-benchmark-") as text:
@@ -201,7 +236,9 @@ def measure(
         data = seed_data(size)
         data.write(folder / "objects.npz")
         for name in names:
-            results[name] = _run_limited(name, folder, threshold, threads, limit_s)
+            results[name] = not_started(name, size, earlier, limit_s) or _run_limited(
+                name, folder, threshold, threads, limit_s
+            )
             say(f"{size:,} {name}: {results[name].get('failed') or results[name]['seconds']}")
         truth = truth_of(data.vectors(), threshold, threads)
         for name, result in results.items():
@@ -268,10 +305,20 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps(run_engine(options.run, options.folder, options.threshold, options.threads)))
         return 0
     before = environment()
+    kept: dict[str, dict[str, Any]] = {}
+    if options.keep and options.write is not None and options.write.exists():
+        kept = json.loads(options.write.read_text())["results"]
     results: dict[str, dict[str, Any]] = {}
     engines = options.engines
     for size in sorted(options.sizes):
-        found = measure(size, engines, options.threshold, threads=options.threads, limit_s=options.limit_s)
+        found = measure(
+            size,
+            engines,
+            options.threshold,
+            threads=options.threads,
+            limit_s=options.limit_s,
+            earlier=kept | results,
+        )
         results |= {f"{size:,} {name}": result for name, result in found.items()}
         engines = [name for name in engines if "failed" not in found[name]]
     _print(results)

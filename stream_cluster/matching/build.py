@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
+
+
+def end_with_process(owner: object, stop: threading.Event, thread: threading.Thread) -> None:
+    """Let the end of the process stop a thread that `owner` started, and wait for it.
+
+    The interpreter cuts daemon threads off wherever they are: in the midst of native code, whose own threads
+    then use what is destroyed already.
+    """
+    weakref.finalize(owner, _end, stop, thread)
+
+
+def _end(stop: threading.Event, thread: threading.Thread) -> None:
+    stop.set()
+    if thread is not threading.current_thread():
+        thread.join()
 
 
 class IndexBuild(Generic[_T]):
@@ -23,6 +39,7 @@ class IndexBuild(Generic[_T]):
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="index-build", daemon=True)
         self._thread.start()
+        end_with_process(self, self._stop, self._thread)
 
     @property
     def done(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -34,6 +35,12 @@ _ASSIGNED_AT_ONCE = 16_384
 _KEPT = 12
 _KEPT_MARGIN = 0.1
 _SEED = 47
+# Cells miss links: they have to take this share of the time of exact matching, or less.
+_SHARE_OF_EXACT_S = 0.5
+# Cells to be searched are noted for each row, in 4 bytes apiece: as long as they are few beside its code.
+_MOST_PROBES = 64
+_FEWEST_BOUNDED = 1_000_000
+_PROBED_SAMPLE = 2048
 
 
 class _Kept(NamedTuple):
@@ -54,13 +61,17 @@ class CellPairs:
     target_recall: float
     interrupt: Interrupt | None = None
     progress: Progress | None = None
+    exact_s: float | None = None
+    """Seconds of exact matching, about, where that is known: cells have to be clearly faster."""
     engine: str = "cells"
-    """`exact` where there were too few codes for cells."""
+    """`exact` where there were too few codes for cells, or too many cells to be searched for each."""
     recall: RecallEstimate = field(default_factory=lambda: RecallEstimate(0, 0, 0.0, 1.0))
     """Of the links above the threshold, measured on a sample that the search was not fitted to."""
     scanned_share: float = 1.0
     """Pairs compared / all pairs."""
     _kept: list[_Kept] = field(default_factory=list)
+    _pair_s: float = 0.0
+    """Seconds that it took to compare a row of the sample with one of a cell."""
 
     def links(self) -> Iterator[Links]:
         """Links a < b with a similarity above the threshold, each once, in chunks of at most `MAX_HITS`.
@@ -79,10 +90,15 @@ class CellPairs:
         store, centroids = made
         margin = self._margin(store, centroids)
         report("match", 0.4)
-        if margin >= WHOLE_MARGIN:
+        if margin >= WHOLE_MARGIN or not self._saves_time(store, centroids, margin):
             self.engine, self.scanned_share = "exact", 1.0
+            self._kept.clear()
+            del made, store, centroids
             yield from all_pairs(
-                self.codes, self.threshold_cosine, interrupt=self.interrupt, progress=self.progress
+                self.codes,
+                self.threshold_cosine,
+                interrupt=self.interrupt,
+                progress=lambda stage, share: report(stage, 0.4 + 0.6 * share),
             )
             return
         yield from self._search(store, centroids, margin, report)
@@ -130,9 +146,11 @@ class CellPairs:
         random = np.random.default_rng([_SEED, len(self.codes)])
         rows = random.choice(len(self.codes), _SAMPLE_QUERIES, replace=False)
         fit, test = MarginControl(self.target_recall), MarginControl(self.target_recall)
+        began = time.perf_counter()
         for half, control in ((rows[::2], fit), (rows[1::2], test)):
             needed = self._needed(store, centroids, np.sort(half))
             control.take(needed, searched=None)
+        self._pair_s = (time.perf_counter() - began) / len(rows) / len(self.codes)
         margin = fit.margin if len(fit) else WHOLE_MARGIN
         self.recall = test.recall_of(margin)
         if self.recall.recall < self.target_recall:
@@ -140,6 +158,18 @@ class CellPairs:
             margin = max(margin, test.margin)
             self.recall = test.recall_of(margin)
         return margin
+
+    def _saves_time(self, store: CellStore, centroids: Centroids, margin: float) -> bool:
+        """Whether to search the cells within the margin, by how many they are for some rows."""
+        count = len(self.codes)
+        rows = np.unique(np.linspace(0, count - 1, _PROBED_SAMPLE).astype(np.int64))
+        _, numbers, _ = _nearest(centroids, self.codes[rows], margin, len(centroids))
+        if len(numbers) / len(rows) * count > _MOST_PROBES * max(count, _FEWEST_BOUNDED):
+            return False
+        if self.exact_s is None:
+            return True
+        share = float(store.sizes[centroids.cells[numbers]].sum(dtype=np.int64)) / len(rows) / count
+        return share * count * count * self._pair_s <= _SHARE_OF_EXACT_S * self.exact_s
 
     def _needed(self, store: CellStore, centroids: Centroids, rows: npt.NDArray[np.int64]) -> list[Float32s]:
         """For each link of these rows the margin that finds it, from either side."""

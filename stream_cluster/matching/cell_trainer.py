@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from stream_cluster.matching.build import end_with_process
 from stream_cluster.matching.cell_control import MarginControl
 from stream_cluster.matching.cell_doubts import Doubts
 from stream_cluster.matching.cell_index import CellIndex, Float32s
@@ -94,8 +94,7 @@ class TrainedCells(CellIndex):
             return
         self._thread = threading.Thread(target=self._train_in_thread, name="cells-training", daemon=True)
         self._thread.start()
-        # The kernel's own threads must not be cut off by the end of the process.
-        weakref.finalize(self, _end, self._stop, self._thread)
+        end_with_process(self, self._stop, self._thread)
 
     def wait_until_trained(self, timeout_s: float | None = None) -> bool:
         """Wait for a training that is under way; whether there are cells then and none is under way."""
@@ -283,9 +282,3 @@ class TrainedCells(CellIndex):
         # Some ten milliseconds under the lock. Moves of a few rows each took a whole batch of events apiece.
         self.store.move(rows, newest.cells_of(codes, threads))
         return not should_stop()
-
-
-def _end(stop: threading.Event, thread: threading.Thread) -> None:
-    stop.set()
-    if thread is not threading.current_thread():
-        thread.join()

@@ -25,7 +25,7 @@ class Rematch:
 
     engine: Literal["auto", "exact", "cells"] = "auto"
     exact_s: float = 120.0
-    """With `auto`: longer exact matching than this is left to cells."""
+    """With `auto`: longer exact matching than this is left to cells, if they are clearly faster."""
     target_recall: float = 0.995
 
 
@@ -52,7 +52,7 @@ class Matching:
             Cancelled, TaskError: by `interrupt`.
         """
         names = None if self.passing is None else self.passing.astype(np.uint32)
-        found = self._in_cells() if self._uses_cells() else self._exactly()
+        found = self._found()
         for links in found:
             yield links if names is None else Links(names[links.a], names[links.b], links.similarity)
 
@@ -65,13 +65,22 @@ class Matching:
             progress=self.progress,
         )
 
-    def _in_cells(self) -> Iterator[Links]:
+    def _found(self) -> Iterator[Links]:
+        if self.rematch.engine == "exact":
+            return self._exactly()
+        if self.rematch.engine == "cells":
+            return self._in_cells(None)
+        exact_s = exact_seconds(self.codes, self.threshold_cosine, self.interrupt, self.passing)
+        return self._in_cells(exact_s) if exact_s > self.rematch.exact_s else self._exactly()
+
+    def _in_cells(self, exact_s: float | None) -> Iterator[Links]:
         run = CellPairs(
             np.ascontiguousarray(self.codes if self.passing is None else self.codes[self.passing]),
             self.threshold_cosine,
             self.rematch.target_recall,
             interrupt=self.interrupt,
             progress=self.progress,
+            exact_s=exact_s,
         )
         yield from run.links()
         if run.engine == "cells":
@@ -81,15 +90,6 @@ class Matching:
                 "target_recall": self.rematch.target_recall,
                 "scanned_share": round(run.scanned_share, 6),
             }
-
-    def _uses_cells(self) -> bool:
-        if self.rematch.engine == "cells":
-            return True
-        return (
-            self.rematch.engine == "auto"
-            and exact_seconds(self.codes, self.threshold_cosine, self.interrupt, self.passing)
-            > self.rematch.exact_s
-        )
 
 
 def exact_seconds(

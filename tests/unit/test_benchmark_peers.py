@@ -110,6 +110,40 @@ def test_an_engine_that_takes_too_long_is_stopped_and_left_out_at_larger_sizes(t
     assert results["300 numpy"]["failed"] == "not done within 0.05 s"
 
 
+def test_an_engine_that_cannot_be_done_in_time_is_not_started(tmp_path):
+    earlier = {
+        "100 numpy": {"seconds": 0.001},
+        "1,000 numpy": {"seconds": 0.5},
+        "1,000 hnswlib": {"seconds": 4.0},
+        "1,000 faiss": {"failed": "not done within 1 s"},
+        "100,000 numpy": {"seconds": 1000.0},
+        "1,000 stream-cluster": {"seconds": 100.0},
+    }
+    # Comparing all pairs grows with the square, from the largest of the smaller sizes.
+    assert peers.not_started("numpy", 10_000, earlier, 50) is None
+    assert peers.not_started("numpy", 10_000, earlier, 49) == {
+        "failed": "not started: 0 s at 1,000 make at least 50 s here, the limit is 49 s",
+        "least_s": 50,
+    }
+    # A graph may be built in linear time.
+    assert peers.not_started("hnswlib", 10_000, earlier, 40) is None
+    assert peers.not_started("hnswlib", 10_000, earlier, 39)["least_s"] == 40
+    # Nothing is known of these, and this product is always measured.
+    assert peers.not_started("faiss", 10_000, earlier, 1) is None
+    assert peers.not_started("usearch-i8", 10_000, earlier, 1) is None
+    assert peers.not_started("stream-cluster", 10_000, earlier, 1) is None
+
+
+def test_times_of_the_file_that_is_added_to_count(tmp_path):
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps({"environment": {}, "results": {"100 numpy": {"seconds": 50.0}}}))
+    arguments = ["--sizes", "300", "--engines", "numpy", "--limit-s", "60", "--write", str(report)]
+    assert peers.main([*arguments, "--keep"]) == 0
+    results = json.loads(report.read_text())["results"]
+    assert results["100 numpy"] == {"seconds": 50.0}
+    assert results["300 numpy"]["least_s"] == 450
+
+
 def test_an_engine_that_fails_says_why(tmp_path):
     found = peers._run_limited("numpy", tmp_path, 0.5, 1, 60)
     assert "No such file" in found["failed"]

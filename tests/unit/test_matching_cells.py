@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stream_cluster.matching import cell_trainer, cells
+from stream_cluster.matching import cell_pairs, cell_trainer, cells
 from stream_cluster.matching.cell_control import WHOLE_MARGIN
 from stream_cluster.matching.cell_pairs import FEWEST_ROWS, CellPairs
 from stream_cluster.matching.cell_store import REMOVED, CellStore
@@ -341,6 +341,29 @@ def test_few_codes_are_compared_exactly(many):
     found = sum(len(links) for links in run.links())
     assert found == sum(len(links) for links in all_pairs(many[:1000], 0.5))
     assert (run.engine, run.scanned_share) == ("exact", 1.0)
+
+
+def test_cells_that_are_no_faster_than_exact_matching_are_left_for_it(many):
+    expected = sorted(tuples(all_pairs(many, 0.5)))
+    shares = []
+    run = CellPairs(many, 0.5, 0.99, exact_s=1e-6, progress=lambda stage, share: shares.append(share))
+    assert sorted(tuples(run.links())) == expected
+    assert (run.engine, run.scanned_share) == ("exact", 1.0)
+    # The reader of the progress is not thrown back when the way changes.
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    faster = CellPairs(many, 0.5, 0.99, exact_s=1e6)
+    assert len(tuples(faster.links())) <= len(expected)
+    assert faster.engine == "cells"
+
+
+def test_cells_are_left_where_noting_them_takes_more_memory_than_the_codes(many, monkeypatch):
+    monkeypatch.setattr(cell_pairs, "_FEWEST_BOUNDED", 0)
+    assert len(tuples(CellPairs(many, 0.5, 0.99).links())) > 0
+    monkeypatch.setattr(cell_pairs, "_MOST_PROBES", 1)
+    run = CellPairs(many, 0.5, 0.99)
+    assert sorted(tuples(run.links())) == sorted(tuples(all_pairs(many, 0.5)))
+    assert run.engine == "exact"
 
 
 def tuples(parts):

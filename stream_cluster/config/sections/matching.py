@@ -81,7 +81,8 @@ class MatchingSettings(Section, frozen=True, kw_only=True):
     rematch_engine: Annotated[
         Literal["auto", "exact", "cells"],
         Meta(
-            description="How selections are matched again; auto is exact unless that takes rematch_exact_s."
+            description="How selections are matched again; auto is exact unless that takes rematch_exact_s "
+            "and cells less than half of it."
         ),
     ] = "auto"
     rematch_exact_s: Annotated[
