@@ -94,18 +94,19 @@ def read_clusters(archive: Path, ids: list[str]) -> Labels64:
 
 
 def run_cluster(
-    events: Path, threshold: float, output: Path, threads: int = 0, engine: str = "auto"
+    events: Path, threshold: float, output: Path, threads: int = 0, engine: str | None = None
 ) -> Usage:
     """Run `stream-cluster cluster`; `RuntimeError` with its error output when it fails.
 
-    `threads`: of the matching; 0 leaves it to the configuration.
+    `threads`: of the matching; 0 leaves it to the configuration, as None does for `engine`.
     """
     beside = Path(sys.executable).with_name("stream-cluster")
     program = str(beside) if beside.exists() else shutil.which("stream-cluster")
     if program is None:
         raise RuntimeError("stream-cluster is not installed in this environment: run `make setup`")
     command = [program, "cluster", str(events), "--descriptor-type", "face"]
-    command += ["--threshold", f"{threshold:g}", "--engine", engine, "--output", str(output)]
+    command += ["--threshold", f"{threshold:g}", "--output", str(output)]
+    command += [] if engine is None else ["--engine", engine]
     variables = dict(os.environ)
     if threads:
         variables["STREAM_CLUSTER_MATCHING__THREADS"] = str(threads)

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from stream_cluster.matching import cell_cache
 from stream_cluster.matching.cache_file import CacheRejected
 from stream_cluster.matching.cell_cache import SavedCells
 from stream_cluster.matching.cell_trainer import FIRST_TRAINING, CellParameters, Notify
 from stream_cluster.matching.cells import CellMatcher
+from stream_cluster.matching.exact import scan
 from stream_cluster.matching.options import MatcherSettings
+from stream_cluster.matching.protocol import Hits
+from stream_cluster.matching.store import CodeStore
 
 CELLS_FROM_ROWS = FIRST_TRAINING
 """Rows at which the first cells are made where cells are asked for."""
+
+_TIMED_QUERIES = 256
+_SEED = 53
 
 
 class CellEngine:
@@ -65,6 +75,18 @@ class CellEngine:
         """Say that what was saved cannot be used."""
         self._notify("cells_cache_rejected", {"reason": reason, "detail": detail})
 
+    def times_beside_exact(self, cells: CellMatcher, store: CodeStore) -> tuple[float, float]:
+        """Seconds of a batch in cells and exactly, at the margin that the cells need.
+
+        `store`: the rows that the cells were made of, and perhaps more. Takes a second or so for millions.
+        """
+        random = np.random.default_rng([_SEED, len(store)])
+        rows = np.sort(random.choice(len(store), min(_TIMED_QUERIES, len(store)), replace=False))
+        codes = store.gather(rows)
+        threshold = max(self._counted_cosine, 0.0)
+        in_cells = _seconds_of(cells.search_within(codes, threshold, cells.control.margin))
+        return in_cells, _seconds_of(scan(store, codes, threshold))
+
     def save(self, cells: CellMatcher) -> bool:
         """Save cells that are complete; True if they were saved. What cannot be written is told of."""
         if self._path is None:
@@ -79,3 +101,10 @@ class CellEngine:
     def save_when_trained(self, cells: CellMatcher) -> None:
         """Cells are saved as soon as they are made, so that a process that is killed has them too."""
         self.save(cells)
+
+
+def _seconds_of(hits: Iterator[Hits]) -> float:
+    began = time.perf_counter()
+    for _ in hits:
+        pass
+    return time.perf_counter() - began

@@ -25,6 +25,8 @@ from stream_cluster.matching.store import CodeStore
 from stream_cluster.matching.threads import limit_threads
 from stream_cluster.model import Codes, Interrupt, Links, no_links
 
+_TRY_CELLS_AGAIN = 2
+
 
 class RecallSample(NamedTuple):
     """What HNSW found of the links that it should have found for the sampled queries."""
@@ -46,7 +48,8 @@ class SpaceMatcher:
     Events given to `notify`: `hnsw_build_started` (rows), `hnsw_cache_loaded` (rows),
     `hnsw_cache_rejected` (reason, detail), `hnsw_in_use` (rows), `hnsw_failed` (error);
     `cells_build_started` (rows), `cells_cache_loaded` (rows, cells), `cells_cache_rejected` (reason, detail),
-    `cells_in_use` (rows), `cells_not_saved` (error), and those of `CellMatcher`.
+    `cells_in_use` (rows), `cells_not_faster` (rows, cells_s, exact_s: seconds of a batch),
+    `cells_not_saved` (error), and those of `CellMatcher`.
     """
 
     def __init__(
@@ -67,7 +70,8 @@ class SpaceMatcher:
             cache_path: file for the graph, so that a restart does not build it again; that of cells lies
                 beside it, and so does the mapped file of the codes.
             counted_cosine: links above it count for the recall of cells, where searches go further down.
-            costs: what engines cost on this machine, for `auto`; None: their sizes alone decide.
+            costs: what engines cost on this machine, for `auto`, which then tries what it has made before
+                it is used; None: sizes alone decide.
             notify: told about changes of the engine.
         """
         if settings.engine not in {"auto", "exact", "cells", "hnsw"}:
@@ -87,6 +91,8 @@ class SpaceMatcher:
         self._restoring: Restoring | None = None
         self._build: IndexBuild[HnswMatcher | CellMatcher] | None = None
         self._stay_exact = False
+        self._no_cells_below = 0
+        """Rows up to which cells would be no faster, as was found when they had been made."""
         self._taken = RecallSample(0, 0)
         if settings.engine in {"auto", "cells"}:
             self._open_cells()
@@ -285,7 +291,8 @@ class SpaceMatcher:
 
     def _wanted_for(self, rows: int) -> str:
         """The choice of `auto`."""
-        cells_after, hnsw_after = self._settings.cells_after, self._settings.hnsw_after
+        cells_after = max(self._settings.cells_after, self._no_cells_below)
+        hnsw_after = self._settings.hnsw_after
         if self._costs is not None:
             return self._costs.choose(rows, self.dim, cells_after=cells_after, hnsw_after=hnsw_after)
         if rows >= cells_after:
@@ -333,6 +340,8 @@ class SpaceMatcher:
         self._build = None
         if isinstance(matcher, CellMatcher):
             assert isinstance(self.store, CodeStore)
+            if self._costs is not None and not self._are_faster(matcher, self.store):
+                return
             matcher.catch_up(self.store)
             self._take_cells(matcher)
             # The codes are in the cells now, and only there.
@@ -344,6 +353,19 @@ class SpaceMatcher:
         matcher.drop_removed()
         self._hnsw = matcher
         self._notify("hnsw_in_use", {"rows": len(self.store)})
+
+    def _are_faster(self, cells: CellMatcher, store: CodeStore) -> bool:
+        """Whether cells save time, with this space's own rows. Otherwise they are tried again when it grows.
+
+        Where a query has to go to a large part of the cells, exact matching is faster, and misses nothing.
+        """
+        cells_s, exact_s = self._cell_engine.times_beside_exact(cells, store)
+        if cells_s < exact_s:
+            return True
+        self._no_cells_below = _TRY_CELLS_AGAIN * len(store)
+        times = {"cells_s": round(cells_s, 4), "exact_s": round(exact_s, 4)}
+        self._notify("cells_not_faster", {"rows": len(store), **times})
+        return False
 
     def _give_up(self, error: Exception) -> None:
         is_cells = self._hnsw is None and self._wanted() == "cells"

@@ -17,6 +17,7 @@ from stream_cluster.matching.cell_trainer import FIRST_TRAINING, CellParameters
 from stream_cluster.matching.cells import CellMatcher
 from stream_cluster.matching.costs import Costs
 from stream_cluster.matching.matcher import SpaceMatcher
+from stream_cluster.matching.store import CodeStore
 from stream_cluster.model import Links
 from tests.support.descriptors import people
 from tests.support.oracle import as_set, naive_hits
@@ -266,7 +267,8 @@ def test_exact_matching_is_kept_while_it_fits_then_the_cheapest_is_taken():
     assert one.choose(1_500_000, 512, **sizes) == "cells"
 
 
-def test_auto_follows_the_costs():
+def test_auto_follows_the_costs(monkeypatch):
+    monkeypatch.setattr(cell_engine.CellEngine, "times_beside_exact", lambda *_: (1.0, 2.0))
     codes = people(600, DIM, seed=12)
     cheap = SpaceMatcher(DIM, Settings(cells_after=1), costs=made_up(exact_row_ns=1e-3))
     dear = SpaceMatcher(DIM, Settings(cells_after=1), costs=made_up(exact_row_ns=1e9))
@@ -275,6 +277,39 @@ def test_auto_follows_the_costs():
         list(matcher.search(codes[:5], 0.5))
     assert dear.wait_until_built(60)
     assert (cheap.engine, dear.engine) == ("exact", "cells")
+
+
+def test_cells_that_are_no_faster_with_the_rows_there_are_wait_for_twice_as_many(monkeypatch):
+    times = [(2.0, 1.0), (1.0, 2.0)]
+    monkeypatch.setattr(cell_engine.CellEngine, "times_beside_exact", lambda *_: times.pop(0))
+    codes = people(2400, DIM, seed=13)
+    events = Events()
+    matcher = SpaceMatcher(DIM, Settings(), costs=made_up(exact_row_ns=1e9), notify=events)
+    matcher.add(codes[:1200])
+    list(matcher.search(codes[:5], 0.5))
+    assert not matcher.wait_until_built(60)
+    assert matcher.engine == "exact"
+    assert events[-1] == ("cells_not_faster", {"rows": 1200, "cells_s": 2.0, "exact_s": 1.0})
+    matcher.add(codes[1200:2399])
+    assert as_set(matcher.search(codes[:20], 0.5)) == naive_hits(codes[:20], codes[:2399], 0.5)
+    assert not matcher.wait_until_built(60)
+    assert "cells_in_use" not in events.names
+    matcher.add(codes[2399:])
+    list(matcher.search(codes[:5], 0.5))
+    assert matcher.wait_until_built(60)
+    assert matcher.engine == "cells"
+
+
+def test_a_batch_is_timed_in_cells_and_exactly():
+    codes = people(1500, DIM, seed=14)
+    engine = cell_engine.CellEngine(DIM, Settings(), None, 0.5, lambda *_: None)
+    store = CodeStore(DIM)
+    store.append(codes)
+    cells = engine.new()
+    cells.begin_with(store)
+    compared = cells.rows_compared
+    assert min(engine.times_beside_exact(cells, store)) > 0
+    assert cells.rows_compared > compared
 
 
 def test_costs_are_measured_once_and_kept(tmp_path, monkeypatch):
