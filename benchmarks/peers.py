@@ -240,11 +240,12 @@ def measure(
                 name, folder, threshold, threads, limit_s
             )
             say(f"{size:,} {name}: {results[name].get('failed') or results[name]['seconds']}")
-        truth = truth_of(data.vectors(), threshold, threads)
-        for name, result in results.items():
-            if "failed" not in result:
-                with np.load(folder / f"{name}.npz") as file:
-                    result.update(judge(truth, _keys(file["a"], file["b"]), file["labels"]))
+        done = {name: result for name, result in results.items() if "failed" not in result}
+        if done:
+            truth = truth_of(data.vectors(), threshold, threads)
+        for name, result in done.items():
+            with np.load(folder / f"{name}.npz") as file:
+                result.update(judge(truth, _keys(file["a"], file["b"]), file["labels"]))
     ours = results.get(_OURS, {}).get("seconds")
     for result in results.values():
         if ours and "seconds" in result:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 
 from stream_cluster.model import Interrupt
-from stream_cluster.service.backup_store import DirectoryBackups
+from stream_cluster.service.backup_store import BucketBackups, DirectoryBackups
 from stream_cluster.service.partition_backups import PartitionBackups
 from stream_cluster.state.backup.place import place_database, restoring_path
 from stream_cluster.state.database import database_path
+from tests.support.partitions import message, open_partition, records, vectors
 
 TABLES = ("offsets", "spaces", "objects", "codes", "links", "counters", "tasks")
 
@@ -45,3 +47,25 @@ def restore_newest(backups, state, partition=0):
     backups.restore(backups.manifest(backups.newest_first()[0]), target, Interrupt())
     place_database(target, state, partition)
     return database_path(state, partition)
+
+
+def store_of(request, tmp_path):
+    """The store of a fixture's parameter: a `directory`, or one in the bucket of the fixture `bucket`."""
+    if request.param == "directory":
+        return DirectoryBackups(tmp_path / "backups")
+    server = request.getfixturevalue("bucket")
+    return BucketBackups(server.backup_settings(prefix=f"b/{tmp_path.name}/{time.time_ns()}"))
+
+
+def messages(count, first=0):
+    """Events with vectors of their own, numbered from `first` on."""
+    made = vectors(count, seed=first)
+    return [message(first + number, vector) for number, vector in enumerate(made)]
+
+
+def filled(folder, count=300):
+    """An open partition with so many objects, in a state directory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partition = open_partition(folder)
+    partition.apply(records(messages(count)))
+    return partition

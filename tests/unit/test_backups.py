@@ -13,10 +13,9 @@ import cramjam
 import msgspec
 import pytest
 
-from stream_cluster.errors import BackupDamaged, BackupsUnavailable, Cancelled, StateCorrupt, StateError
+from stream_cluster.errors import BackupDamaged, StateCorrupt, StateError
 from stream_cluster.model import Interrupt
-from stream_cluster.service.backup_store import BucketBackups, DirectoryBackups
-from stream_cluster.service.partition_backups import PartitionBackups, TakenOver
+from stream_cluster.service.partition_backups import PartitionBackups
 from stream_cluster.state.backup import copy as copying
 from stream_cluster.state.backup.choose import candidates, outdated, reason_to_restore
 from stream_cluster.state.backup.manifest import (
@@ -28,8 +27,16 @@ from stream_cluster.state.backup.manifest import (
 )
 from stream_cluster.state.backup.place import clean_up, local_offset, place_database
 from stream_cluster.state.database import database_path
-from tests.support.backups import back_up, contents, in_directory, restore_newest
-from tests.support.partitions import deletion, message, open_partition, records, vectors
+from tests.support.backups import (
+    back_up,
+    contents,
+    filled,
+    in_directory,
+    messages,
+    restore_newest,
+    store_of,
+)
+from tests.support.partitions import open_partition, records
 from tests.support.s3 import s3_server
 
 HOUR_US = 3_600_000_000
@@ -43,22 +50,7 @@ def bucket():
 
 @pytest.fixture(params=["directory", "bucket"])
 def store(request, tmp_path):
-    if request.param == "directory":
-        return DirectoryBackups(tmp_path / "backups")
-    server = request.getfixturevalue("bucket")
-    return BucketBackups(server.backup_settings(prefix=f"b/{tmp_path.name}/{time.time_ns()}"))
-
-
-def messages(count, first=0):
-    made = vectors(count, seed=first)
-    return [message(first + number, vector) for number, vector in enumerate(made)]
-
-
-def filled(folder, count=300):
-    folder.mkdir(parents=True, exist_ok=True)
-    partition = open_partition(folder)
-    partition.apply(records(messages(count)))
-    return partition
+    return store_of(request, tmp_path)
 
 
 # -- the newest, and which are kept --------------------------------------------------------------------
@@ -313,166 +305,6 @@ def test_a_manifest_that_was_changed_is_refused(tmp_path, change):
         decode_manifest(changed, name)
     with pytest.raises(BackupDamaged):
         decode_manifest(encode_manifest(made)[:-20], name)
-
-
-# -- two workers ---------------------------------------------------------------------------------------
-
-
-def test_of_many_who_want_one_name_one_gets_it(store):
-    name = PurePosixPath("events/0/epochs/0000000001.json")
-    won = []
-    start = threading.Barrier(6)
-
-    def want(number):
-        start.wait()
-        if store.create(name, b"%d" % number):
-            won.append(b"%d" % number)
-
-    threads = [threading.Thread(target=want, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert won == [store.read(name)]
-
-
-def test_owners_that_race_for_an_epoch_have_different_ones(store):
-    backups = [PartitionBackups(store, "events", 0) for _ in range(5)]
-    taken = []
-    threads = [
-        threading.Thread(target=lambda one=one: taken.append(one.take_epoch(3, "w"))) for one in backups
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(set(taken)) == 5
-    assert min(taken) >= 3
-    assert not backups[0].is_taken_over(max(taken))
-    assert all(backups[0].is_taken_over(epoch) for epoch in sorted(taken)[:-1])
-
-
-def test_a_worker_that_was_taken_over_while_it_stored_leaves_nothing(store, tmp_path):
-    stale_state, state = tmp_path / "stale", tmp_path / "state"
-    filled(stale_state, 400).close()
-    filled(state, 100).close()
-    backups = PartitionBackups(store, "events", 0)
-    stale = backups.take_epoch(5, "a")
-
-    def lose() -> bool:
-        raise AssertionError("asked although somebody had taken a higher epoch")
-
-    owner = backups.take_epoch(6, "b")
-    back_up(backups, state, epoch=owner)
-    with pytest.raises(TakenOver):
-        back_up(backups, stale_state, epoch=stale, is_owner=lose)
-    with pytest.raises(TakenOver):
-        back_up(backups, stale_state, epoch=owner, is_owner=lambda: False)
-    newest = backups.newest_first()
-    assert [(key.epoch, key.next_offset) for key in newest] == [(owner, 100)]
-    assert sum(name.endswith(".zst") for name, _ in store.names(PurePosixPath("events/0"))) == 1
-
-
-def test_a_former_owner_that_finished_late_is_not_the_newest(store, tmp_path):
-    filled(tmp_path / "stale", 400).close()
-    filled(tmp_path / "state", 100).close()
-    backups = PartitionBackups(store, "events", 0)
-    back_up(backups, tmp_path / "state", epoch=6)
-    back_up(backups, tmp_path / "stale", epoch=5)
-    assert [(key.epoch, key.next_offset) for key in backups.newest_first()] == [(6, 100), (5, 400)]
-
-
-# -- retention -----------------------------------------------------------------------------------------
-
-
-def test_what_was_deleted_leaves_the_backups_with_their_age(tmp_path, monkeypatch):
-    state = tmp_path / "state"
-    partition = filled(state, 50)
-    backups = in_directory(tmp_path / "backups")
-    for step in range(4):
-        back_up(backups, state)
-        assert len(backups.prune(3, None)) == (step == 3)
-        gone = [deletion(f"acme-{step:05}")]
-        partition.apply(records(gone, first_offset=50 + step))
-    back_up(backups, state)
-    assert len(backups.newest_first()) == 4
-    folder = tmp_path / "backups" / "events" / "0"
-    later_us = time.time_ns() // 1000 + 10 * HOUR_US
-    monkeypatch.setattr("stream_cluster.service.partition_backups.now_us", lambda: later_us)
-    backups.prune(3, 3600)
-    (newest,) = backups.newest_first()
-    assert newest.next_offset == 54
-    assert sorted(path.suffix for path in folder.iterdir() if path.is_file()) == [".json", ".zst"]
-    partition.close()
-    restored = contents(restore_newest(backups, tmp_path / "restored"))
-    assert {f"acme-{number:05}" for number in range(4)}.isdisjoint(row[2] for row in restored["objects"])
-
-
-def test_what_never_became_a_backup_goes_after_a_day_and_not_before(tmp_path):
-    filled(tmp_path / "state").close()
-    backups = in_directory(tmp_path / "backups")
-    made = back_up(backups, tmp_path / "state")
-    folder = tmp_path / "backups" / "events" / "0"
-    orphan = folder / made.manifest.data.replace(made.manifest.data[-12:-4], "00000000")
-    lonely = folder / ("0000000009" + made.manifest.data[10:])
-    unfinished = folder / f".{lonely.name}.abc.tmp"
-    for path in (lonely, unfinished):
-        path.write_bytes(b"x")
-    backups.prune(3, None)
-    assert lonely.exists()
-    assert unfinished.exists()
-    for path in (lonely, unfinished):
-        os.utime(path, (time.time() - 90_000,) * 2)
-    backups.prune(3, None)
-    assert not lonely.exists()
-    assert not unfinished.exists()
-    assert not orphan.exists()
-    assert backups.manifest(backups.newest_first()[0]) == made.manifest
-
-
-# -- faults of the store -------------------------------------------------------------------------------
-
-
-def test_a_store_that_does_not_answer_fails_the_backup_and_leaves_no_scratch(bucket, tmp_path):
-    filled(tmp_path / "state").close()
-    backups = PartitionBackups(BucketBackups(bucket.backup_settings(retry_s=0.2, timeout_s=2)), "events", 0)
-    bucket.gateway.down = True
-    try:
-        with pytest.raises(BackupsUnavailable):
-            back_up(backups, tmp_path / "state")
-    finally:
-        bucket.gateway.down = False
-    assert list((tmp_path / "state" / "backup").iterdir()) == []
-
-
-def test_a_backup_that_is_stopped_leaves_nothing_in_the_bucket(bucket, tmp_path):
-    filled(tmp_path / "state", 4000).close()
-    backups = PartitionBackups(BucketBackups(bucket.backup_settings(prefix="stopped")), "events", 0)
-    interrupt = Interrupt()
-
-    def cancel(stage, share):
-        if stage == "store":
-            interrupt.cancel()
-
-    with pytest.raises(Cancelled):
-        backups.make(
-            database_path(tmp_path / "state", 0),
-            tmp_path / "state" / "backup",
-            1,
-            is_owner=lambda: True,
-            interrupt=interrupt,
-            progress=cancel,
-        )
-    assert not [name for name in bucket.object_names() if name.startswith("stopped")]
-    assert bucket.unfinished_uploads() == []
-
-
-def test_a_manifest_that_was_created_by_a_try_whose_answer_was_lost_counts(bucket):
-    store = BucketBackups(bucket.backup_settings(prefix="lost"))
-    name = PurePosixPath("events/0/x.json")
-    assert store.create(name, b"same")
-    assert store.create(name, b"same")
-    assert not store.create(name, b"other")
 
 
 # -- taking its place ----------------------------------------------------------------------------------
