@@ -16,6 +16,7 @@ from stream_cluster.matching.cell_index import counts_of
 from stream_cluster.matching.cell_store import CellStore
 from stream_cluster.matching.cell_training import Centroids, cell_count, learn_centroids, sample_of
 from stream_cluster.matching.codes import inverse_norms, pair_dots, similarities
+from stream_cluster.matching.costs import CELLS_SHARE_OF_EXACT_S
 from stream_cluster.matching.exact import CHECK_EVERY_S, all_pairs
 from stream_cluster.matching.protocol import MAX_HITS
 from stream_cluster.matching.recall import RecallEstimate
@@ -35,8 +36,6 @@ _ASSIGNED_AT_ONCE = 16_384
 _KEPT = 12
 _KEPT_MARGIN = 0.1
 _SEED = 47
-# Cells miss links: they have to take this share of the time of exact matching, or less.
-_SHARE_OF_EXACT_S = 0.5
 # Cells to be searched are noted for each row, in 4 bytes apiece: as long as they are few beside its code.
 _MOST_PROBES = 64
 _FEWEST_BOUNDED = 1_000_000
@@ -169,7 +168,7 @@ class CellPairs:
         if self.exact_s is None:
             return True
         share = float(store.sizes[centroids.cells[numbers]].sum(dtype=np.int64)) / len(rows) / count
-        return share * count * count * self._pair_s <= _SHARE_OF_EXACT_S * self.exact_s
+        return share * count * count * self._pair_s <= CELLS_SHARE_OF_EXACT_S * self.exact_s
 
     def _needed(self, store: CellStore, centroids: Centroids, rows: npt.NDArray[np.int64]) -> list[Float32s]:
         """For each link of these rows the margin that finds it, from either side."""

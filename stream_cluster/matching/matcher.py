@@ -15,7 +15,7 @@ from stream_cluster.matching.cell_engine import CellEngine
 from stream_cluster.matching.cell_store import REMOVED, CellStore
 from stream_cluster.matching.cell_trainer import Notify
 from stream_cluster.matching.cells import CellMatcher
-from stream_cluster.matching.costs import Costs
+from stream_cluster.matching.costs import CELLS_SHARE_OF_EXACT_S, Costs
 from stream_cluster.matching.exact import ExactMatcher, all_pairs
 from stream_cluster.matching.hnsw import HnswMatcher
 from stream_cluster.matching.hnsw_engine import HnswEngine, RecallSampler
@@ -360,7 +360,7 @@ class SpaceMatcher:
         Where a query has to go to a large part of the cells, exact matching is faster, and misses nothing.
         """
         cells_s, exact_s = self._cell_engine.times_beside_exact(cells, store)
-        if cells_s < exact_s:
+        if cells_s <= CELLS_SHARE_OF_EXACT_S * exact_s:
             return True
         self._no_cells_below = _TRY_CELLS_AGAIN * len(store)
         times = {"cells_s": round(cells_s, 4), "exact_s": round(exact_s, 4)}
