@@ -1,6 +1,6 @@
 """From how many resident objects on HNSW is faster than exact matching: both on the same data and threads.
 
-    python -m benchmarks.crossover [--rows 10000,50000,...] [--max-rows 2000000] [--write FILE.json]
+    python -m benchmarks.crossover [--rows 10000,50000,...] [--max-rows 2000000] [--write FILE.json [--keep]]
 
 The work of one micro-batch of 512 new objects: find resident rows above the threshold, then add the batch. At
 each number of resident rows some batches are given to both matchers, over one store of codes:
@@ -228,6 +228,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threshold", type=float, default=0.5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--write", type=Path, help="write the results as JSON")
+    parser.add_argument("--keep", action="store_true", help="add to the results that the file has")
     options = parser.parse_args(arguments)
     before = environment()
     names = ("max_rows", "batches", "threshold", "threads")
@@ -248,6 +249,7 @@ def main(arguments: list[str] | None = None) -> None:
             hnsw_faster_from_rows=crossover(list(results.values())),
             environment=before,
             results=results,
+            keep=options.keep,
         )
     _print(results, crossover(list(results.values())))
 
