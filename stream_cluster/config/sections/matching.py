@@ -47,9 +47,11 @@ class MatchingSettings(Section, frozen=True, kw_only=True):
         Meta(description="Matcher of a space; auto is exact until another is faster on this machine."),
     ] = "auto"
     descriptor_version: DescriptorVersion = DescriptorVersion()
-    # Exact matching was faster at every size of benchmarks/results/crossover.json, 200,000 at most. Its time
-    # grows with the rows, that of HNSW hardly: they would meet at about 1.2 million, where HNSW misses links
-    # and needs six times the memory, so auto leaves a wide margin.
+    # Exact matching was faster at every size of benchmarks/results/crossover.json, and beside two million
+    # objects it takes less than a graph of one million. Its time grows with the rows, that of HNSW with
+    # their fifth root: they meet at several millions, and below two where the processor has no VNNI, without
+    # which exact matching takes three times as long (kernel.json). HNSW misses links, and needs five times
+    # the memory.
     hnsw_after: Annotated[
         int, Meta(ge=1, description="Objects of a space below which auto never uses hnsw.")
     ] = 2_000_000
