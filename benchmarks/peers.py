@@ -227,6 +227,7 @@ def measure(
     threads: int,
     limit_s: float,
     earlier: Mapping[str, dict[str, Any]],
+    judged: bool = True,
 ) -> dict[str, dict[str, Any]]:
     """One result for each engine, by its name. `earlier`: as for `not_started`."""
     say = Console(stderr=True).print
@@ -240,7 +241,7 @@ def measure(
                 name, folder, threshold, threads, limit_s
             )
             say(f"{size:,} {name}: {results[name].get('failed') or results[name]['seconds']}")
-        done = {name: result for name, result in results.items() if "failed" not in result}
+        done = {name: result for name, result in results.items() if "failed" not in result and judged}
         if done:
             truth = truth_of(data.vectors(), threshold, threads)
         for name, result in done.items():
@@ -268,13 +269,21 @@ def _print(results: dict[str, dict[str, Any]]) -> None:
             f"{result['search_s']:.2f} s",
             f"{result['times_slower']:.1f} x" if "times_slower" in result else "",
             f"{result['peak_memory_bytes'] / 1e6:,.0f} MB",
-            f"{result['links_found_share']:.4%}",
-            f"{result['links_wrong']:,}",
-            f"{result['links_missed']:,}",
-            f"{result['adjusted_rand']:.4f}",
-            f"{result['pairwise_f']:.4f}",
+            *_judgement(result),
         )
     Console(width=None if Console().is_terminal else 140).print(table)
+
+
+def _judgement(result: dict[str, Any]) -> tuple[str, ...]:
+    if "links_true" not in result:
+        return ()
+    return (
+        f"{result['links_found_share']:.4%}",
+        f"{result['links_wrong']:,}",
+        f"{result['links_missed']:,}",
+        f"{result['adjusted_rand']:.4f}",
+        f"{result['pairwise_f']:.4f}",
+    )
 
 
 def _names(text: str) -> list[str]:
@@ -297,6 +306,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threshold", type=float, default=0.5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--limit-s", type=float, default=600.0, help="for each engine and size")
+    parser.add_argument(
+        "--unjudged",
+        action="store_true",
+        help="time and memory alone: the truth of a million takes longer than all engines",
+    )
     parser.add_argument("--write", type=Path, help="write the results as JSON")
     parser.add_argument("--keep", action="store_true", help="add to the results that the file has")
     parser.add_argument("--run", choices=list(ENGINES), help=argparse.SUPPRESS)
@@ -319,11 +333,12 @@ def main(arguments: list[str] | None = None) -> int:
             threads=options.threads,
             limit_s=options.limit_s,
             earlier=kept | results,
+            judged=not options.unjudged,
         )
         results |= {f"{size:,} {name}": result for name, result in found.items()}
         engines = [name for name in engines if "failed" not in found[name]]
     _print(results)
-    names = ("sizes", "threshold", "threads", "limit_s")
+    names = ("sizes", "threshold", "threads", "limit_s", "unjudged")
     write_report(
         options.write,
         "peers",
@@ -334,7 +349,9 @@ def main(arguments: list[str] | None = None) -> int:
         keep=options.keep,
     )
     ours = [result for name, result in results.items() if name.endswith(f" {_OURS}")]
-    right = all(result.get("links_wrong") == 0 and result["links_missed"] == 0 for result in ours)
+    right = options.unjudged or all(
+        result.get("links_wrong") == 0 and result["links_missed"] == 0 for result in ours
+    )
     return 0 if right else 1
 
 

@@ -110,6 +110,17 @@ def test_an_engine_that_takes_too_long_is_stopped_and_left_out_at_larger_sizes(t
     assert results["300 numpy"]["failed"] == "not done within 0.05 s"
 
 
+def test_time_and_memory_alone_need_no_truth(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(peers, "truth_of", lambda *_: pytest.fail("worked out"))
+    report = tmp_path / "report.json"
+    arguments = ["--sizes", "300", "--engines", "stream-cluster", "--unjudged", "--write", str(report)]
+    assert peers.main(arguments) == 0
+    result = json.loads(report.read_text())["results"]["300 stream-cluster"]
+    assert "links_true" not in result
+    assert result["links"] > 0
+    assert "300 stream-cluster" in capsys.readouterr().out
+
+
 def test_an_engine_that_cannot_be_done_in_time_is_not_started(tmp_path):
     earlier = {
         "100 numpy": {"seconds": 0.001},
