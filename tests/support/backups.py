@@ -50,10 +50,10 @@ def restore_newest(backups, state, partition=0):
 
 
 def store_of(request, tmp_path):
-    """The store of a fixture's parameter: a `directory`, or one in the bucket of the fixture `bucket`."""
+    """The store of a fixture's parameter: a `directory`, or one in a bucket of the fixture `server`."""
     if request.param == "directory":
         return DirectoryBackups(tmp_path / "backups")
-    server = request.getfixturevalue("bucket")
+    server = request.getfixturevalue("server")
     return BucketBackups(server.backup_settings(prefix=f"b/{tmp_path.name}/{time.time_ns()}"))
 
 

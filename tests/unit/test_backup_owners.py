@@ -16,15 +16,8 @@ from stream_cluster.service.partition_backups import PartitionBackups, TakenOver
 from stream_cluster.state.database import database_path
 from tests.support.backups import back_up, contents, filled, in_directory, restore_newest, store_of
 from tests.support.partitions import deletion, records
-from tests.support.s3 import s3_server
 
 HOUR_US = 3_600_000_000
-
-
-@pytest.fixture(scope="module")
-def bucket():
-    with s3_server() as server:
-        yield server
 
 
 @pytest.fixture(params=["directory", "bucket"])
@@ -150,21 +143,21 @@ def test_what_never_became_a_backup_goes_after_a_day_and_not_before(tmp_path):
 # -- faults of the store -------------------------------------------------------------------------------
 
 
-def test_a_store_that_does_not_answer_fails_the_backup_and_leaves_no_scratch(bucket, tmp_path):
+def test_a_store_that_does_not_answer_fails_the_backup_and_leaves_no_scratch(server, tmp_path):
     filled(tmp_path / "state").close()
-    backups = PartitionBackups(BucketBackups(bucket.backup_settings(retry_s=0.2, timeout_s=2)), "events", 0)
-    bucket.gateway.down = True
+    backups = PartitionBackups(BucketBackups(server.backup_settings(retry_s=0.2, timeout_s=2)), "events", 0)
+    server.gateway.down = True
     try:
         with pytest.raises(BackupsUnavailable):
             back_up(backups, tmp_path / "state")
     finally:
-        bucket.gateway.down = False
+        server.gateway.down = False
     assert list((tmp_path / "state" / "backup").iterdir()) == []
 
 
-def test_a_backup_that_is_stopped_leaves_nothing_in_the_bucket(bucket, tmp_path):
+def test_a_backup_that_is_stopped_leaves_nothing_in_the_bucket(server, tmp_path):
     filled(tmp_path / "state", 4000).close()
-    backups = PartitionBackups(BucketBackups(bucket.backup_settings(prefix="stopped")), "events", 0)
+    backups = PartitionBackups(BucketBackups(server.backup_settings(prefix="stopped")), "events", 0)
     interrupt = Interrupt()
 
     def cancel(stage, share):
@@ -180,12 +173,12 @@ def test_a_backup_that_is_stopped_leaves_nothing_in_the_bucket(bucket, tmp_path)
             interrupt=interrupt,
             progress=cancel,
         )
-    assert not [name for name in bucket.object_names() if name.startswith("stopped")]
-    assert bucket.unfinished_uploads() == []
+    assert not [name for name in server.object_names() if name.startswith("stopped")]
+    assert server.unfinished_uploads() == []
 
 
-def test_a_manifest_that_was_created_by_a_try_whose_answer_was_lost_counts(bucket):
-    store = BucketBackups(bucket.backup_settings(prefix="lost"))
+def test_a_manifest_that_was_created_by_a_try_whose_answer_was_lost_counts(server):
+    store = BucketBackups(server.backup_settings(prefix="lost"))
     name = PurePosixPath("events/0/x.json")
     assert store.create(name, b"same")
     assert store.create(name, b"same")

@@ -37,15 +37,8 @@ from tests.support.backups import (
     store_of,
 )
 from tests.support.partitions import open_partition, records
-from tests.support.s3 import s3_server
 
 HOUR_US = 3_600_000_000
-
-
-@pytest.fixture(scope="module")
-def bucket():
-    with s3_server() as server:
-        yield server
 
 
 @pytest.fixture(params=["directory", "bucket"])

@@ -25,7 +25,7 @@ from stream_cluster.service.s3_store import S3Store
 from stream_cluster.snapshot.paths import archive_name
 from tests.support.images import picture
 from tests.support.partitions import message, open_partition, snapshot
-from tests.support.s3 import BUCKET, s3_server
+from tests.support.s3 import BUCKET
 
 REFUSED = [
     ".",
@@ -48,12 +48,6 @@ TAKEN = [
 IDS = [*REFUSED, *TAKEN]
 PREFIX = "faces/archives"
 RULES = DecodeRules(partition_of=None, max_message_bytes=1 << 20, uint8_offset=128)
-
-
-@pytest.fixture(scope="module")
-def server():
-    with s3_server() as found:
-        yield found
 
 
 def names():

@@ -24,16 +24,10 @@ from stream_cluster.model import Interrupt, no_progress
 from stream_cluster.service.result_store import DirectoryStore, make_store
 from stream_cluster.service.s3_store import S3Store
 from stream_cluster.snapshot.paths import archive_name
-from tests.support.s3 import BUCKET, s3_server
+from tests.support.s3 import BUCKET
 
 NAME = archive_name("acme", "task")
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def server():
-    with s3_server() as found:
-        yield found
 
 
 @pytest.fixture

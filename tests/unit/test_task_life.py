@@ -11,7 +11,6 @@ from stream_cluster.messages import parse_time
 from stream_cluster.snapshot import request as requested
 from tests.support.kafka import eventually
 from tests.support.life import Life, fill, seconds_since
-from tests.support.s3 import s3_server
 from tests.support.stages import NOT_REACHED, STAGES, Stall, archives, bucket, file_of
 
 
@@ -19,12 +18,6 @@ from tests.support.stages import NOT_REACHED, STAGES, Stall, archives, bucket, f
 def folder(tmp_path):
     fill(tmp_path)
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def server():
-    with s3_server() as found:
-        yield found
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -13,7 +13,6 @@ from stream_cluster.state.tasks import StoredTask, TaskEnd, add_task, ask, end_t
 from tests.support.kafka import eventually
 from tests.support.life import Life, fill, seconds_since
 from tests.support.partitions import open_partition
-from tests.support.s3 import s3_server
 from tests.support.stages import NOT_REACHED, STAGES, Stall, archives, bucket, file_of
 
 
@@ -21,12 +20,6 @@ from tests.support.stages import NOT_REACHED, STAGES, Stall, archives, bucket, f
 def folder(tmp_path):
     fill(tmp_path)
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def server():
-    with s3_server() as found:
-        yield found
 
 
 # -- restarts ------------------------------------------------------------------------------------------------
